@@ -1,0 +1,170 @@
+"""A row is one finished training run: its causes, what was measured, what it cost. Torch-free, so that evidence is too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, overload
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT = 1
+"""Version of the row and study files. A store of a higher version is refused."""
+
+
+class Frozen(BaseModel):
+    """A validated, immutable record; unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Curve(Frozen):
+    """What was measured along one training. All lists have one entry per evaluation; a diverged run's stop before it."""
+
+    steps: list[int]
+    """Optimizer steps done when measured; the first is where the training started."""
+    train_loss: list[float | None]
+    """Mean training loss over the steps since the previous entry; None at the first."""
+    validation_loss: list[float]
+    test_metric: list[float]
+
+
+class Point(Frozen):
+    """Test metric and validation loss at one step of a run."""
+
+    step: int
+    validation_loss: float
+    test_metric: float
+    censored: bool = False
+    """For the early-stop point only: it fell in the last 5 % of the run, so the true minimum may lie beyond."""
+
+
+class Artefact(Frozen):
+    """A file the run left in the store, with the digest it must still have."""
+
+    file: str
+    sha256: str
+
+
+class Row(Frozen):
+    """One finished run. `id` is the digest of its causes (RunSpec); everything else here is a result."""
+
+    format: Literal[1] = FORMAT
+    id: str
+    task: str
+    """Name of the task (its digest is one of the causes)."""
+    task_digest: str
+    recipe: dict[str, Any]
+    method: str
+    """Label of the method that found the ticket, e.g. "imp"; "dense" for the dense network itself."""
+    method_fields: dict[str, Any]
+    seed: int
+    level: int
+    """Pruning round, 0 for the dense network."""
+    arm: str
+    """"dense", "ticket", "fresh-init", "random-mask-layerwise", "random-mask-global"."""
+    replicate: int = 0
+    """Which of several draws of the same arm of the same ticket."""
+
+    status: Literal["done", "diverged", "failed"]
+    message: str = ""
+    """One sentence about what went wrong; empty for a run that is done."""
+
+    density: float = Field(ge=0, le=1)
+    """Kept / all weights (every weight, prunable or not; biases and normalisation left out)."""
+    layers: dict[str, tuple[int, int]]
+    """Weight name -> (kept, all)."""
+    parameters: int
+    """Every learnable number, biases and normalisation included."""
+    nonzero: int
+    """Of these, how many are not cut by the mask."""
+    mask_digest: str
+
+    curve: Curve | None = None
+    early_stop: Point | None = None
+    """Where validation loss was lowest, found afterwards; its test metric was never used to choose it."""
+    end: Point | None = None
+    train_metric: float | None = None
+    """Metric at the end on (at most the first 10,000) unaugmented training examples."""
+
+    train_flops: float
+    """Forward + backward floating-point operations of this training, masked weights counted as dense."""
+    search_flops: float
+    """What finding this ticket cost if nothing were shared: all trainings before it; 0 for the dense run."""
+    seconds: float
+    """Wall-clock seconds of the run, evaluation included."""
+
+    snapshots: dict[int, str]
+    """Step -> digest of the weights and buffers at that step."""
+    artefacts: dict[str, Artefact] = {}
+    machine: dict[str, str]
+    """Recorded, not identity: versions of scratchcard, torch and python, device, threads."""
+
+
+class MethodPlan(Frozen):
+    """What one method of a study will be asked, declared before the runs."""
+
+    fields: dict[str, Any]
+    """The method's hyper-parameters."""
+    densities: list[float]
+    """Density planned at each level; entry 0 is the dense network (1.0)."""
+    primary: int
+    """The level the verdict is about; all other levels are descriptive."""
+
+
+class StudySpec(Frozen):
+    """What a study declares before it runs: what is compared, at which level, by which margin."""
+
+    format: Literal[1] = FORMAT
+    name: str
+    task: str
+    task_digest: str
+    data: str
+    """One line about the data: name, split sizes, split seed."""
+    metric: str
+    higher_is_better: bool
+    metric_is_fraction: bool
+    """True for accuracies in [0, 1]: printed in per cent and percentage points."""
+    loss: str
+    dense_given: bool = False
+    """True when the person brought a trained dense model (Task.start): it was measured, not trained."""
+    recipe: dict[str, Any]
+    methods: dict[str, MethodPlan]
+    arms: list[str]
+    """Arms planned, "dense" and "ticket" included."""
+    replicates: dict[str, int]
+    """Arm -> draws per ticket."""
+    seeds: list[int]
+    measure: Literal["end", "early_stop"] = "end"
+    """Which point of a run the comparisons read."""
+    margin: float = Field(gt=0)
+    margin_kind: Literal["absolute", "relative"]
+    """absolute: in the metric's own unit (0.005 = half a percentage point); relative: a fraction of the dense mean."""
+    time_margin: float = Field(default=0.1, gt=0)
+    """A ticket's training time is commensurate when its early-stop step is at most (1 + this) x the dense one's."""
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    command: str
+    """What to type to run this study again."""
+
+
+class Rows(Sequence[Row]):
+    """The rows of one study, with what the study declared before they were run."""
+
+    def __init__(self, rows: Sequence[Row], study: StudySpec) -> None:
+        self._rows = list(rows)
+        self.study = study
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        return self._rows[index]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows)
+
+    def __repr__(self) -> str:
+        return f"Rows({len(self)} runs of study {self.study.name!r})"
