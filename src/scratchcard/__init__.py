@@ -1,0 +1,64 @@
+"""scratchcard: is there a smaller network as good as yours? Tickets, their controls, and a verdict with intervals."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scratchcard.evidence.report import report as report
+    from scratchcard.evidence.verdict import judge as judge
+    from scratchcard.methods import METHODS as METHODS
+    from scratchcard.methods.arms import ARMS as ARMS
+    from scratchcard.methods.arms import FreshInit as FreshInit
+    from scratchcard.methods.arms import RandomMask as RandomMask
+    from scratchcard.methods.imp import IMP as IMP
+    from scratchcard.networks import zoo as zoo
+    from scratchcard.networks.subnetwork import MaskedWeights as MaskedWeights
+    from scratchcard.networks.subnetwork import hold as hold
+    from scratchcard.row import Row as Row
+    from scratchcard.row import Rows as Rows
+    from scratchcard.study.budget import Budget as Budget
+    from scratchcard.study.study import Study as Study
+    from scratchcard.study.study import read as read
+    from scratchcard.training.data import Data as Data
+    from scratchcard.training.metrics import Metric as Metric
+    from scratchcard.training.recipe import Recipe as Recipe
+    from scratchcard.training.sources import load_data as load_data
+    from scratchcard.training.task import Task as Task
+
+# looked up when first used, so that reading rows and writing reports never waits for torch
+_HOMES = {
+    "ARMS": "methods.arms",
+    "Budget": "study.budget",
+    "Data": "training.data",
+    "FreshInit": "methods.arms",
+    "IMP": "methods.imp",
+    "METHODS": "methods",
+    "MaskedWeights": "networks.subnetwork",
+    "Metric": "training.metrics",
+    "RandomMask": "methods.arms",
+    "Recipe": "training.recipe",
+    "Row": "row",
+    "Rows": "row",
+    "Study": "study.study",
+    "Task": "training.task",
+    "hold": "networks.subnetwork",
+    "judge": "evidence.verdict",
+    "load_data": "training.sources",
+    "read": "study.study",
+    "report": "evidence.report",
+    "zoo": "networks",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'scratchcard' has no attribute {name!r}; public names: {', '.join(__all__)}")
+    home = import_module(f"scratchcard.{_HOMES[name]}")
+    return import_module("scratchcard.networks.zoo") if name == "zoo" else getattr(home, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""Rows in, sentences and pictures out; torch is never imported here."""

@@ -1,0 +1,92 @@
+"""What the numbers do not say: lost runs, mixed machines and what was not measured, read from the rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from scratchcard.evidence.summary import finished
+from scratchcard.row import Row, Rows
+
+FEW_SEEDS = 3
+CONTROLS = ("fresh-init", "random-mask-layerwise", "random-mask-global")
+
+
+def run_name(row: Row) -> str:
+    """A run in words, with the beginning of its identity."""
+    place = [row.method, f"level {row.level}", row.arm] if row.level else [row.arm]
+    draw = [f"draw {row.replicate}"] if row.replicate else []
+    return ", ".join([*place, *draw, f"seed {row.seed}"]) + f" ({row.id[:12]})"
+
+
+def lost(rows: Rows) -> list[str]:
+    """One sentence per run that diverged or failed, by name."""
+    return [
+        f"{run_name(row)} {row.status}" + (f": {row.message}" if row.message else ".")
+        for row in rows
+        if row.status != "done"
+    ]
+
+
+def mixed(rows: Rows) -> list[str]:
+    """One sentence per version, device or thread count in which the rows differ; empty when they agree."""
+    sentences = []
+    for key in sorted({key for row in rows for key in row.machine}):
+        counts = Counter(row.machine.get(key, "unknown") for row in rows)
+        if len(counts) > 1:
+            parts = ", ".join(f"{value} ({count} runs)" for value, count in sorted(counts.items()))
+            sentences.append(f"Runs differ in {key}: {parts}. Differences between them are not the method's.")
+    return sentences
+
+
+def not_measured(rows: Rows) -> list[str]:
+    """Sentences about what a reader might believe was measured and was not.
+
+    Args:
+        rows: The rows of one study.
+
+    Returns:
+        First what is particular to these rows, then what holds for every study.
+    """
+    study, done = rows.study, finished(rows)
+    sentences = []
+    seeds = len({row.seed for row in done})
+    if seeds < FEW_SEEDS:
+        count = "1 seed" if seeds == 1 else f"{seeds} seeds"
+        sentences.append(f"Spread over seeds: {count} say next to nothing about how much the runs vary.")
+    planned = sum(
+        len(study.seeds) * (len(plan.densities) - 1) * study.replicates.get(arm, 1)
+        for plan in study.methods.values()
+        for arm in study.arms
+        if arm != "dense"
+    ) + len(study.seeds) * ("dense" in study.arms)
+    if len(rows) < planned:
+        sentences.append(f"{planned - len(rows)} of {planned} planned runs, which have no row yet.")
+    run = {row.arm for row in rows}
+    if idle := [arm for arm in study.arms if arm not in run]:
+        sentences.append(f"Arms that were planned and have no run: {', '.join(idle)}.")
+    if absent := [arm for arm in CONTROLS if arm not in study.arms]:
+        sentences.append(f"Controls that were not planned: {', '.join(absent)}.")
+    if study.dense_given:
+        sentences.append(
+            "The training of the dense network: it was given trained; its cost and early stop are unknown."
+        )
+    sizes = {row.arm == "dense": row.parameters for row in done}
+    if sizes.get(False) == sizes.get(True):
+        sentences.append(
+            "Speed: these masks are unstructured. Every tensor keeps its size, and dense kernels save no time "
+            "on zeros; only the number of nonzero weights is smaller."
+        )
+    else:
+        sentences.append("Speed: no latency or throughput of the small network was timed.")
+    if all(row.machine.get("device", "").startswith("cpu") for row in done):
+        sentences.append("A GPU: every run was made on a CPU, and seconds are CPU seconds.")
+    read, other = ("last", "early-stop") if study.measure == "end" else ("early-stop", "last")
+    return [
+        *sentences,
+        f"Differences at the {other} step: the comparisons read the {read} step, as declared before the "
+        "runs; the tables have both.",
+        "Savings in training: FLOPs are forward and backward passes with masked weights counted as dense; "
+        "the optimizer's arithmetic, evaluation and data loading are not counted.",
+        f"Other data sets, models and recipes: all of this is one task ({study.data}) under one recipe "
+        "that was not tuned for any arm.",
+    ]

@@ -1,0 +1,212 @@
+"""The verdict: per method one of a closed list of sentences, from the rows and the margin declared first."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+from scratchcard.evidence.comparison import (
+    Comparison,
+    compare,
+    differences,
+    effect_text,
+    margin_text,
+    metric,
+)
+from scratchcard.evidence.legs import Leg, alpha_per_method, legs_of
+from scratchcard.evidence.statistics import MOST_SEEDS, p_below, seeds_needed
+from scratchcard.evidence.summary import density_text
+from scratchcard.row import Rows, StudySpec
+
+
+class Outcome(Enum):
+    """Everything a verdict can say, as templates; from the best answer to the worst."""
+
+    BETTER_AND_SMALLER = "Better and smaller: {ticket} beats dense by {effect}, {n} of {seeds} seeds."
+    MATCHING_AND_SMALLER = (
+        "Matching and smaller: {ticket} is within {margin} of dense ({effect}, {n} of {seeds} seeds)."
+    )
+    EXPLAINED_BY_A_CONTROL = (
+        "Explained by a control: {ticket} is as good as dense ({effect}, {n} of {seeds} seeds), "
+        "but {control} does as well."
+    )
+    SMALLER_AT_A_PRICE = "Smaller at a price: {ticket} costs {effect} against dense, {n} of {seeds} seeds."
+    UNDECIDED = "Undecided: {ticket} against dense: {effect}, {n} of {seeds} seeds; {more}."
+    NO_SMALLER_MATCH = (
+        "No smaller match: at each of the {levels} levels tested the ticket is worse than dense by more "
+        "than {margin}; {ticket}: {effect}, {n} of {seeds} seeds."
+    )
+
+
+@dataclass(frozen=True)
+class MethodVerdict:
+    """What the study says about one method at its primary level."""
+
+    method: str
+    level: int
+    density: float
+    outcome: Outcome
+    sentence: str
+    why: str
+    """What the controls say about the cause, as a sentence."""
+    comparisons: list[Comparison]
+    """The primary ones: dense first, then the controls."""
+    descriptive: list[Comparison]
+    """The same comparisons at the other levels; they claim nothing."""
+    legs: list[Leg]
+    winning_ticket: bool
+    """All three legs hold."""
+    seeds_needed: int | None
+    """Of an undecided outcome: seeds in total that would decide; None if decided, unknown or beyond 200."""
+
+    def __str__(self) -> str:
+        lines = [self.sentence, self.why, *map(str, self.comparisons), *map(str, self.legs)]
+        if self.winning_ticket:
+            winning = "yes, all three legs hold"
+        elif any(leg.status == "fails" for leg in self.legs):
+            winning = "no"
+        else:
+            winning = "not shown"
+        return "\n  ".join([*lines, f"Winning ticket: {winning}."])
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a study says: a headline, then each method with its comparisons and the three legs."""
+
+    study: str
+    methods: list[MethodVerdict]
+    sentence: str
+    """The sentence of the method with the best outcome; of equals, the smallest ticket's."""
+
+    def __str__(self) -> str:
+        convention = "Differences are per seed, positive = ticket better; [interval]; p-values are corrected."
+        return "\n\n".join([f"{self.study}: {self.sentence}", convention, *map(str, self.methods)])
+
+
+def judge(rows: Rows) -> Verdict:
+    """Say what the rows of a study show, each claim at the alpha the study declared.
+
+    Args:
+        rows: rows of one study, finished or not; diverged and failed runs are counted and named.
+
+    Returns:
+        The verdict; `print` it for the whole text.
+
+    Raises:
+        ValueError: if the study has no method.
+    """
+    if not rows.study.methods:
+        raise ValueError(
+            f"study {rows.study.name!r} has no method, so there is nothing to judge; give it one"
+        )
+    found = compare(rows)
+    family = sum(c.primary for c in found)
+    methods = [
+        _method(rows, name, [c for c in found if c.method == name], family) for name in rows.study.methods
+    ]
+    best = min(methods, key=lambda verdict: (list(Outcome).index(verdict.outcome), verdict.density))
+    return Verdict(rows.study.name, methods, best.sentence)
+
+
+def _method(rows: Rows, method: str, own: list[Comparison], family: int) -> MethodVerdict:
+    study = rows.study
+    dense, *controls = (c for c in own if c.primary)
+    as_good = [c for c in controls if c.adjusted_equivalence <= study.alpha or c.claim == "worse"]
+    levels = {dense.level, *range(1, len(study.methods[method].densities))}
+    needed = None
+    if dense.claim in ("better", "equivalent") and as_good:
+        outcome = Outcome.EXPLAINED_BY_A_CONTROL
+    elif dense.claim == "better":
+        outcome = Outcome.BETTER_AND_SMALLER
+    elif dense.claim == "equivalent":
+        outcome = Outcome.MATCHING_AND_SMALLER
+    elif _worse_at_every_level(rows, method, levels, dense.margin):
+        outcome = Outcome.NO_SMALLER_MATCH
+    elif dense.claim == "worse":
+        outcome = Outcome.SMALLER_AT_A_PRICE
+    else:
+        outcome = Outcome.UNDECIDED
+        numbers, _ = differences(rows, method, dense.level, "dense", metric(study))
+        sd = float(numbers.std(ddof=1)) if dense.n > 1 else math.nan
+        needed = seeds_needed(dense.mean, sd, dense.margin, study.alpha / family)
+    sentence = outcome.value.format(
+        ticket=f"the {method} ticket at density {density_text(dense.density)}",
+        effect=effect_text(dense, study),
+        margin=margin_text(dense, study),
+        n=dense.n,
+        seeds=len(study.seeds),
+        control=" and ".join(
+            f"{_CONTROLS.get(c.arm, (c.arm,))[0]} ({effect_text(c, study)})" for c in as_good
+        ),
+        levels=len(levels),
+        more=_more_text(dense, needed),
+    )
+    legs = legs_of(rows, dense)
+    return MethodVerdict(
+        method=method,
+        level=dense.level,
+        density=dense.density,
+        outcome=outcome,
+        sentence=sentence,
+        why=_why(controls, study),
+        comparisons=[dense, *controls],
+        descriptive=[c for c in own if not c.primary],
+        legs=legs,
+        winning_ticket=all(leg.status == "holds" for leg in legs),
+        seeds_needed=needed,
+    )
+
+
+def _worse_at_every_level(rows: Rows, method: str, levels: set[int], margin: float) -> bool:
+    """Whether the ticket is shown worse than dense by more than the margin at every level that was planned.
+
+    An intersection-union test (Berger 1982): every level has to reject, so none of them pays for the others.
+    """
+    tests = [differences(rows, method, level, "dense", metric(rows.study))[0] for level in levels]
+    return all(p_below(numbers, -margin) <= alpha_per_method(rows.study) for numbers in tests)
+
+
+def _more_text(dense: Comparison, needed: int | None) -> str:
+    if dense.n == 0:
+        return "no seed has both runs finished: " + "; ".join(dense.missing)
+    if dense.n == 1:
+        return "one seed shows no spread, so how many would decide is not known; run at least 3"
+    if needed is None:
+        return f"more than {MOST_SEEDS} seeds would be needed to decide"
+    more = max(1, needed - dense.n)
+    seeds = "seed" if more == 1 else "seeds"
+    return f"{more} more {seeds} would decide (80 % power if mean and spread stay as they are)"
+
+
+_CONTROLS = {
+    "fresh-init": ("fresh weights in the same mask", "the initial weights matter"),
+    "random-mask-layerwise": (
+        "a random mask with the same density in every layer",
+        "it matters which weights of a layer are kept",
+    ),
+    "random-mask-global": (
+        "a random mask of the same density overall",
+        "it matters which weights of the network are kept",
+    ),
+}
+"""Arm -> what it is, and what its losing to the ticket means."""
+
+
+def _why(controls: list[Comparison], study: StudySpec) -> str:
+    if not controls:
+        return "Why: not known, no control of the same size was run."
+    parts = []
+    for c in controls:
+        what, cause = _CONTROLS.get(c.arm, (c.arm, f"what {c.arm} changes matters"))
+        effect = effect_text(c, study)
+        if c.adjusted_equivalence <= study.alpha:
+            parts.append(f"{what} does as well within the margin, ticket ahead by {effect}")
+        elif c.claim == "better":
+            parts.append(f"{cause}: {effect} over {what}")
+        elif c.claim == "worse":
+            parts.append(f"{what} does better, ticket ahead by {effect}")
+        else:
+            parts.append(f"not known whether {cause}: {effect} over {what}")
+    return f"Why: {'; '.join(parts)}."

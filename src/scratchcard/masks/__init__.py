@@ -1,0 +1,1 @@
+"""Masks: boolean tensors in, boolean tensors out. Knows no modules and no files."""

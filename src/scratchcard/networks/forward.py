@@ -1,0 +1,59 @@
+"""How any network is called with a batch, and how a module's weights travel: state in, state out."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scratchcard.types import State, Tensors
+
+
+def call(model: nn.Module, inputs: Tensors) -> Any:
+    """The model's outputs for one batch: a dict is passed by keyword, a tuple by position, a tensor as it is."""
+    if isinstance(inputs, dict):
+        return model(**inputs)
+    if isinstance(inputs, tuple):
+        return model(*inputs)
+    return model(inputs)
+
+
+def read_state(model: nn.Module) -> State:
+    """Copies, on the CPU, of all parameters and buffers that `state_dict` has."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in _tensors(model).items()}
+
+
+def with_state(model: nn.Module, state: State) -> nn.Module:
+    """A deep copy of the model with these weights and buffers; the model given is not touched.
+
+    Raises:
+        ValueError: names or shapes differ from the model's.
+    """
+    own = _tensors(model)
+    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    reshaped = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
+    if missing or unknown or reshaped:
+        raise ValueError(
+            f"these weights are not of this {type(model).__name__}: missing {missing}, unknown {unknown}, other shape "
+            + str([f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in reshaped])
+        )
+    copied = copy.deepcopy(model)
+    copied.load_state_dict(state, strict=False)  # not strict: extra states that are no tensors stay the factory's
+    return copied
+
+
+def state_digest(state: State) -> str:
+    """SHA-256 over names, types, shapes and bits: equal only for bitwise equal states."""
+    sha = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return sha.hexdigest()
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}

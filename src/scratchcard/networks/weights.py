@@ -1,0 +1,141 @@
+"""Which parameters of anyone's network are weights, of which kind, and which can be pruned - or why not."""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from scratchcard.networks.forward import call
+from scratchcard.types import Tensors, WeightMask
+
+Kind = Literal["conv", "linear", "output", "recurrent", "embedding", "bare"]
+
+_NORMALISATION = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight tensor of a network."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Kind
+    """conv | linear | output (the last one the data goes through) | recurrent | embedding | bare (a parameter of a
+    module of your own, of which nothing is known)."""
+    prunable: bool
+    reason: str = ""
+    """Why it is kept whole; empty when prunable."""
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return torch.Size(self.shape).numel()
+
+
+def list_weights(
+    model: nn.Module, example_inputs: Tensors, keep: Sequence[str] = (), also: Sequence[str] = ()
+) -> list[Weight]:
+    """List every weight of a network, and say which can be pruned.
+
+    A weight is a parameter of two or more dimensions outside normalisation layers; biases are not weights. This is
+    the denominator that reproduces the paper's levels (Frankle & Carbin 2019, section 1: Pm = ||m||_0 / |theta|).
+
+    Args:
+        model: any module; it is not touched.
+        example_inputs: one batch, to see which layer comes last.
+        keep: names, name patterns ("*.shortcut.*") or kinds ("output") to keep whole.
+        also: names or patterns of bare or embedding weights to prune all the same.
+
+    Raises:
+        ValueError: a pattern that fits no weight, or no weight that can be pruned.
+    """
+    found = _classified(model)
+    last = _last_called(model, example_inputs, {weight.name for weight in found if weight.kind in ("conv", "linear")})
+    found = [replace(weight, kind="output") if weight.name == last else weight for weight in found]
+    _check_patterns(found, (*keep, *also))
+    result = []
+    for weight in found:
+        if _fits(weight, also):
+            weight = replace(weight, prunable=True, reason="")
+        if _fits(weight, keep):
+            weight = replace(weight, prunable=False, reason="kept by the method's `keep`")
+        result.append(weight)
+    if not any(weight.prunable for weight in result):
+        names = ", ".join(f"{weight.name} ({weight.reason})" for weight in result) or "none at all"
+        raise ValueError(
+            f"{type(model).__name__} has no weight that can be pruned; its weights are: {names}; "
+            "name some in the method's `also`, or give a network with linear or convolutional layers"
+        )
+    return result
+
+
+def whole(found: Iterable[Weight]) -> WeightMask:
+    """The mask that keeps everything."""
+    return {weight.name: torch.ones(weight.shape, dtype=torch.bool) for weight in found}
+
+
+def _classified(model: nn.Module) -> list[Weight]:
+    found: dict[int, Weight] = {}
+    for module_name, module in model.named_modules(remove_duplicate=True):
+        if isinstance(module, _NORMALISATION):
+            continue
+        for own_name, parameter in module.named_parameters(recurse=False):
+            if parameter.dim() < 2 or id(parameter) in found:
+                continue
+            kind, reason = _kind(module, own_name, parameter)
+            if not parameter.requires_grad:
+                reason = "frozen (requires_grad is False)"
+            name = f"{module_name}.{own_name}" if module_name else own_name
+            found[id(parameter)] = Weight(name, tuple(parameter.shape), kind, prunable=not reason, reason=reason)
+    return list(found.values())
+
+
+def _kind(owner: nn.Module, own_name: str, parameter: nn.Parameter) -> tuple[Kind, str]:
+    if "bias" in own_name:  # nn.MultiheadAttention's bias_k, some hand-written layers' 2-D biases
+        return "bare", "a bias by its name"
+    if isinstance(owner, _ConvNd):
+        return "conv", ""
+    if isinstance(owner, nn.Linear | nn.Bilinear | nn.MultiheadAttention):
+        return "linear", ""
+    if isinstance(owner, nn.RNNBase | nn.RNNCellBase):
+        return "recurrent", ""
+    if isinstance(owner, nn.Embedding | nn.EmbeddingBag):
+        return "embedding", "an embedding: its rows are looked up, not multiplied"
+    if own_name == "weight" and parameter.dim() == 2:  # hand-written linear layers, e.g. transformers' Conv1D
+        return "linear", ""
+    return "bare", f"a bare parameter of {type(owner).__name__}: nothing says that it is multiplied with activations"
+
+
+def _last_called(model: nn.Module, example_inputs: Tensors, candidates: set[str]) -> str | None:
+    """The weight of the layer that is called last on a batch; a hookless (functional) network has none."""
+    probe = copy.deepcopy(model).eval()
+    called: list[str] = []
+    for module_name, module in probe.named_modules():
+        own = [f"{module_name}.{name}" if module_name else name for name, _ in module.named_parameters(recurse=False)]
+        mine = [name for name in own if name in candidates]
+        if mine:
+            module.register_forward_hook(lambda *_, name=mine[-1]: called.append(name))
+    with torch.no_grad():
+        call(probe, example_inputs)
+    return called[-1] if called else None
+
+
+def _fits(weight: Weight, patterns: Sequence[str]) -> bool:
+    return any(pattern == weight.kind or fnmatch.fnmatchcase(weight.name, pattern) for pattern in patterns)
+
+
+def _check_patterns(found: list[Weight], patterns: Sequence[str]) -> None:
+    idle = [pattern for pattern in patterns if not any(_fits(weight, (pattern,)) for weight in found)]
+    if idle:
+        raise ValueError(
+            f"no weight is called or of kind {', '.join(map(repr, idle))}; "
+            f"the weights are: {', '.join(f'{weight.name} ({weight.kind})' for weight in found)}"
+        )

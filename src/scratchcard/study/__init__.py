@@ -1,0 +1,1 @@
+"""Studies: what is to be run, its identity, its price, its store, and the running of it."""

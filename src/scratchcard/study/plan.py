@@ -1,0 +1,105 @@
+"""What a study would run, with which identity and at what price, before anything runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from scratchcard.methods.ticket import Arm, Method
+from scratchcard.networks.cost import cost
+from scratchcard.study.budget import Budget, clock
+from scratchcard.study.spec import RunSpec
+from scratchcard.study.store import Store
+from scratchcard.training.evaluate import evaluate
+from scratchcard.training.loop import train
+from scratchcard.training.recipe import Recipe
+from scratchcard.training.task import Task
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every run of a study, in the order of seeds, methods and levels."""
+
+    runs: tuple[RunSpec, ...]
+    exist: frozenset[str]
+    """Ids of the runs that are in the store already."""
+    each: Budget
+    """The price of one run, seconds measured on this machine; less for rewound ones, which are priced as whole ones."""
+
+    @property
+    def missing(self) -> tuple[RunSpec, ...]:
+        """The runs that would be started."""
+        return tuple(spec for spec in self.runs if spec.id not in self.exist)
+
+    @property
+    def price(self) -> Budget:
+        """What the missing runs cost, for one worker."""
+        return Budget(self.each.flops * len(self.missing), self.each.seconds * len(self.missing))
+
+    def describe(self, workers: int) -> str:
+        """The plan as a few lines for a person."""
+        arms: dict[str, list[int]] = {}
+        for spec in self.runs:
+            label = spec.arm.label if spec.arm is not None else "ticket" if spec.method is not None else "dense"
+            name = label if spec.method is None else f"{spec.method.label}: {label}"
+            arms.setdefault(name, [0, 0])[0] += 1
+            arms[name][1] += spec.id in self.exist
+        lines = [f"{number:5d} x {name}" + (f" ({done} done)" if done else "") for name, (number, done) in arms.items()]
+        return "\n".join(
+            [
+                *lines,
+                f"{len(self.runs):5d} trainings, {len(self.exist)} of them in the store, {len(self.missing)} to run",
+                f"price: {self.price} of one worker; about {clock(self.price.seconds / workers)} with {workers}",
+            ]
+        )
+
+
+def planned(task: str, recipe: Recipe, methods: Sequence[Method], levels: Sequence[int], arms: Sequence[Arm], seeds: Sequence[int]) -> Iterator[RunSpec]:
+    """Yield the spec of every run of a study.
+
+    Args:
+        task: the task's digest.
+        recipe: of all runs.
+        methods: each finds tickets of levels 1 ... its entry of `levels`.
+        levels: pruning rounds per method.
+        arms: the controls, run on every ticket.
+        seeds: the dense training of a seed is shared by all methods.
+    """
+    for seed in seeds:
+        yield RunSpec(task, recipe, None, seed, 0, None, 0)
+        for method, rounds in zip(methods, levels, strict=True):
+            for level in range(1, rounds + 1):
+                yield RunSpec(task, recipe, method, seed, level, None, 0)
+                for arm in arms:
+                    for replicate in range(arm.replicates):
+                        yield RunSpec(task, recipe, method, seed, level, arm, replicate)
+
+
+def price_of_one(task: Task, recipe: Recipe, store: Store | None = None, known: Sequence[str] = ()) -> Budget:
+    """What one training costs: FLOPs counted, seconds from finished runs where there are some, else from a short trial.
+
+    The trial is a few training steps and one evaluation on this machine, by one thread, thrown away.
+    """
+    flops = cost(task.fresh(0), task.example_inputs()).training_flops * min(recipe.batch_size, len(task.data.train)) * recipe.steps
+    rows = [row for run in known[:20] if store is not None and (row := store.row(run)) is not None and row.train_flops > 0]
+    if rows:
+        return Budget(flops, sum(row.seconds for row in rows) / len(rows))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        model, steps = task.at_start(0), min(20, recipe.steps)
+        trial = train(model, task.data, task.loss_of, recipe, 0, sorted({0, min(3, steps), steps}))
+        for snapshot in trial:
+            if snapshot.step == min(3, steps):  # the first steps also pay for one-off preparations
+                began = time.perf_counter()
+        per_step = (time.perf_counter() - began) / max(steps - min(3, steps), 1)
+        began = time.perf_counter()
+        for split in (task.data.validation, task.data.test):
+            evaluate(model, task, split, recipe)
+        per_evaluation = time.perf_counter() - began
+    finally:
+        torch.set_num_threads(threads)
+    return Budget(flops, per_step * recipe.steps + per_evaluation * len(recipe.evaluations()))

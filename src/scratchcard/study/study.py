@@ -1,0 +1,199 @@
+"""A study: a task, a recipe, methods, controls and seeds - declared, priced, run, and read back as rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from scratchcard.methods.arms import ARMS
+from scratchcard.methods.imp import IMP
+from scratchcard.methods.ticket import Arm, Method
+from scratchcard.row import MethodPlan, Rows, StudySpec
+from scratchcard.study.execute import Trainings, plain_fields
+from scratchcard.study.plan import Plan, planned, price_of_one
+from scratchcard.study.progress import Progress
+from scratchcard.study.spec import RunSpec, task_digest
+from scratchcard.study.store import Store
+from scratchcard.study.workers import run_study
+from scratchcard.training.recipe import Recipe
+from scratchcard.training.task import Task
+from scratchcard.words import unknown
+
+
+@dataclass(frozen=True)
+class Study:
+    """Is there a smaller network as good as this one, and why? `Study(task, recipe).run()`."""
+
+    task: Task
+    recipe: Recipe = field(default_factory=Recipe)
+    methods: Sequence[Method] = (IMP(),)
+    arms: Sequence[Arm | str] = tuple(ARMS)
+    """Controls, as objects or by their label in `ARMS`. Dense network and tickets are always run."""
+    seeds: int | Sequence[int] = 5
+    """How many (0, 1, ...), or which."""
+    margin: float | None = None
+    """How much worse still counts as matching: in the metric's unit (default 0.005) for shares such as accuracy, as a
+    fraction of the dense mean (default 0.01) for anything else."""
+    primary: float = 0.2
+    """The verdict is about each method's level of the density nearest to this; other levels are descriptive."""
+    measure: Literal["end", "early_stop"] = "end"
+    """Where in a run the test metric is read."""
+    store: str | Path = "runs"
+    name: str = ""
+    """Of the study, in reports; the task's name when empty."""
+    command: str = ""
+    """What to type to run it again; made up when empty."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be studied.
+
+        Raises:
+            ValueError: no seeds or methods, a name that is not known, a margin or density out of range.
+        """
+        seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds
+        object.__setattr__(self, "seeds", tuple(seeds))
+        if not self.seeds or len(set(self._seeds)) < len(self._seeds) or min(self._seeds) < 0:
+            raise ValueError(f"a study needs one or more different seeds, each 0 or higher; got {list(self._seeds) or 'none'}")
+        for arm in self.arms:
+            if isinstance(arm, str) and arm not in ARMS:
+                raise ValueError(unknown("control", arm, ARMS))
+        object.__setattr__(self, "arms", tuple(ARMS[arm] if isinstance(arm, str) else arm for arm in self.arms))
+        object.__setattr__(self, "methods", tuple(self.methods))
+        for kind, labels in (("method", [m.label for m in self.methods]), ("control", [a.label for a in self._arms])):
+            twice = sorted({label for label in labels if labels.count(label) > 1})
+            if twice:
+                raise ValueError(f"each {kind} of a study needs a label of its own, but several are called {', '.join(twice)}; run them as two studies in one store")
+        if not self.methods:
+            raise ValueError("a study needs at least one method, e.g. methods=[sc.IMP()]")
+        if not 0 < self.primary <= 1:
+            raise ValueError(f"a density is the share of weights kept, above 0 and at most 1; got primary={self.primary}")
+        if self.margin is not None and not 0 < self.margin < 1:
+            raise ValueError(f"a margin is the loss that still counts as matching, above 0 and below 1; got margin={self.margin}")
+        if self.measure not in ("end", "early_stop"):
+            raise ValueError(unknown("measure", self.measure, ("end", "early_stop")))
+
+    @property
+    def _seeds(self) -> tuple[int, ...]:
+        return self.seeds if isinstance(self.seeds, tuple) else tuple(range(int(self.seeds)))  # pyright: ignore[reportArgumentType]
+
+    @property
+    def _arms(self) -> tuple[Arm, ...]:
+        return tuple(arm for arm in self.arms if not isinstance(arm, str))
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest of the task: its code, shapes and data."""
+        return task_digest(self.task)
+
+    @cached_property
+    def spec(self) -> StudySpec:
+        """What is declared before anything runs."""
+        metric = self.task.measured_by
+        relative = not metric.fraction
+        methods = {}
+        for method in self.methods:
+            densities = method.densities(self.task)
+            primary = min(range(1, len(densities)), key=lambda level: abs(densities[level] - self.primary))
+            methods[method.label] = MethodPlan(fields=_json(plain_fields(method)), densities=densities, primary=primary)
+        return StudySpec(
+            name=self.name or self.task.name,
+            task=self.task.name,
+            task_digest=self.digest,
+            data=self.task.data.describe(),
+            metric=metric.name,
+            higher_is_better=metric.higher_is_better,
+            metric_is_fraction=metric.fraction,
+            loss=self.task.loss if isinstance(self.task.loss, str) else getattr(self.task.loss, "__name__", "own loss"),
+            dense_given=self.task.start is not None,
+            recipe=_json(self.recipe.fields()),
+            methods=methods,
+            arms=["dense", "ticket", *(arm.label for arm in self._arms)],
+            replicates={arm.label: arm.replicates for arm in self._arms},
+            seeds=list(self._seeds),
+            measure=self.measure,
+            margin=self.margin if self.margin is not None else 0.01 if relative else 0.005,
+            margin_kind="relative" if relative else "absolute",
+            command=self.command or f"scratchcard.Study(...).run()  # of task {self.task.name!r}",
+        )
+
+    def check(self) -> None:
+        """Try everything that can be known to fail before the first training.
+
+        Raises:
+            ValueError: one batch does not fit through model, loss and metric, or a method cannot work on this task.
+        """
+        self.task.check(self.recipe)
+        for method in self.methods:
+            method.check(self.task, self.recipe)
+
+    def plan(self) -> Plan:
+        """What would run and what it costs; nothing is trained but a second's trial of the speed, and nothing written."""
+        self.check()
+        specs = self._specs()
+        store = Store(self.store) if (Path(self.store) / "store.json").exists() else None
+        exist = frozenset(spec.id for spec in specs if store is not None and store.finished(spec.id))
+        return Plan(tuple(specs), exist, price_of_one(self.task, self.recipe, store, sorted(exist)))
+
+    def run(self, workers: int | None = None, progress: bool = True) -> Rows:
+        """Run what is not in the store yet, and return all rows of the study.
+
+        Safe to interrupt or kill at any moment: what is finished stays, and the same call continues.
+
+        Args:
+            workers: processes of one thread each, each with its own copy of the data; 1 runs in this process;
+                None: as many as there are cores.
+            progress: show runs done and the time left.
+
+        Raises:
+            ValueError: as `check`; also when the store cannot be used.
+        """
+        self.check()
+        store = Store(self.store)
+        store.clear_leftovers()
+        specs = self._specs()
+        store.write_study(self._id, self.spec, [spec.id for spec in specs])
+        with Progress(len(specs), show=progress) as shown:
+            run_study(self, store, specs, workers or cores(), shown)
+        return self.rows()
+
+    def rows(self) -> Rows:
+        """The study's rows that are in the store now, in the order of the plan."""
+        store = Store(self.store, create=False)
+        return Rows([row for spec in self._specs() if (row := store.row(spec.id)) is not None], self.spec)
+
+    def trainings(self, store: Store) -> Trainings:
+        """The study's trainings, backed by a store."""
+        return Trainings(self.task, self.recipe, store, self.digest)
+
+    def _specs(self) -> list[RunSpec]:
+        levels = [len(plan.densities) - 1 for plan in self.spec.methods.values()]
+        return list(planned(self.digest, self.recipe, self.methods, levels, self._arms, self._seeds))
+
+    @property
+    def _id(self) -> str:
+        declared = self.spec.model_dump(exclude={"command"})
+        return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def cores() -> int:
+    """The processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read(folder: str | Path) -> list[Rows]:
+    """The studies of a store with their rows, the latest study first; no task code is needed for it.
+
+    Raises:
+        StoreError: the folder is no store, or something in it is damaged.
+    """
+    return Store(folder, create=False).studies()
+
+
+def _json(value: Any) -> Any:
+    return json.loads(json.dumps(value))

@@ -1,0 +1,200 @@
+"""Running a study: chains of tickets and their controls, in this process or spread over worker processes.
+
+The unit of work is a *chain* (one method, one seed: each level needs the one before) or one control of one ticket.
+Chains leave tickets in the store; the controls of a ticket are started when it appears there. Nothing but the store
+connects the two, so that any part can die and be started again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Collection, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
+
+from scratchcard.masks.compare import digest
+from scratchcard.methods.ticket import Dense, Ticket
+from scratchcard.networks.subnetwork import MaskedWeights
+from scratchcard.study.execute import Stopped, Trainings
+from scratchcard.study.progress import Progress
+from scratchcard.study.spec import RunSpec
+from scratchcard.study.store import Store
+from scratchcard.types import Snapshot
+
+if TYPE_CHECKING:
+    from scratchcard.study.study import Study
+
+
+def run_study(study: Study, store: Store, specs: list[RunSpec], workers: int, shown: Progress) -> None:
+    """Run every spec that is not finished in the store.
+
+    Raises:
+        StoreError: the store cannot be used.
+        ValueError: a worker process died.
+    """
+    finished = {spec.id for spec in specs if store.finished(spec.id)}
+    shown.at(len(finished))
+    controls: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        if spec.arm is not None and spec.id not in finished:
+            controls.setdefault(_ticket_id(spec), []).append(spec)
+    tickets = store.ticket_ids()
+    chains = sorted(
+        {
+            (study.methods.index(spec.method), spec.seed)
+            for spec in specs
+            if spec.method is not None and spec.arm is None and not (spec.id in finished and spec.id in tickets)
+        }
+        | {(study.methods.index(spec.method), spec.seed) for id, waiting in controls.items() if id not in tickets for spec in waiting if spec.method},
+        key=lambda chain: (chain[1], chain[0]),
+    )
+    if workers == 1:
+        _in_this_process(study, store, specs, chains, controls, finished, shown)
+    else:
+        _in_processes(study, store, specs, chains, controls, workers, shown)
+
+
+def _in_this_process(
+    study: Study, store: Store, specs: list[RunSpec], chains: list[tuple[int, int]], controls: dict[str, list[RunSpec]],
+    finished: set[str], shown: Progress,
+) -> None:
+    trainings = study.trainings(store)
+    ids = {spec.id for spec in specs}
+
+    def run_controls(ticket: str) -> None:
+        for spec in controls.pop(ticket, []):
+            shown.note(run_control(trainings, spec))
+            shown.at(len(store.row_ids() & ids))
+
+    for ticket in sorted(store.ticket_ids() & controls.keys()):
+        run_controls(ticket)
+    for method, seed in chains:
+        try:
+            for ticket in run_chain(trainings, study, method, seed):
+                shown.at(len(store.row_ids() & ids))
+                run_controls(ticket)
+        except Stopped as stopped:
+            shown.note(str(stopped))
+            shown.at(len(store.row_ids() & ids))
+
+
+def _in_processes(
+    study: Study, store: Store, specs: list[RunSpec], chains: list[tuple[int, int]], controls: dict[str, list[RunSpec]],
+    workers: int, shown: Progress,
+) -> None:
+    ids = {spec.id for spec in specs}
+    pool = ProcessPoolExecutor(
+        max_workers=workers, initializer=_begin, initargs=(study, os.getpid()), env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    )
+    try:
+        running: set[Future[str]] = {pool.submit(_chain_job, method, seed) for method, seed in chains}
+        while True:
+            for ticket in sorted(store.ticket_ids() & controls.keys()):
+                running |= {pool.submit(_control_job, spec) for spec in controls.pop(ticket)}
+            if not running:
+                break
+            done, running = wait(running, timeout=0.25, return_when=FIRST_COMPLETED)
+            for future in done:
+                shown.note(future.result())
+            shown.at(len(store.row_ids() & ids))
+    except TerminatedWorkerError as error:
+        raise ValueError(
+            "a worker process was killed (often: memory ran out); finished runs are safe: run the same command again, with fewer --workers"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, kill_workers=True)
+
+
+def run_chain(trainings: Trainings, study: Study, method: int, seed: int) -> Iterator[str]:
+    """Find a method's tickets for one seed, train each, and yield its id once it is in the store.
+
+    Raises:
+        Stopped: a training that the chain needs ended without a result.
+    """
+    store, spent = trainings.store, 0.0
+
+    def train(ticket: Ticket, stops: Collection[int]) -> Iterator[Snapshot]:
+        nonlocal spent
+        yield from trainings.train(ticket, stops, search_flops=spent)
+        row = store.row(trainings.spec(ticket).id)
+        assert row is not None, "a training that was iterated to its end left no row"
+        spent += row.train_flops
+
+    for ticket in study.methods[method].find(study.task, study.recipe, seed, train):
+        assert isinstance(ticket.start, Dense), "a method's ticket starts from the weights of its own dense training"
+        run = trainings.spec(ticket).id
+        facts = {
+            "method": study.methods[method].label,
+            "seed": ticket.seed,
+            "level": ticket.level,
+            "prunable": list(ticket.prunable),
+            "start": ticket.start.step,
+            "start_step": ticket.start_step,
+            "search_flops": spent,
+            "mask_digest": digest(ticket.subnetwork.mask),
+        }
+        if run not in store.ticket_ids() or store.ticket(run)[0] != facts:
+            store.write_ticket(run, facts, ticket.subnetwork.mask)
+        for _ in trainings.train(ticket, (study.recipe.steps,), search_flops=spent):
+            pass
+        yield run
+
+
+def run_control(trainings: Trainings, spec: RunSpec) -> str:
+    """Train one control of one ticket; returns a sentence when it ended without a result, else ""."""
+    assert spec.arm is not None, "a control has an arm"
+    facts, mask = trainings.store.ticket(_ticket_id(spec))
+    ticket = Ticket(
+        spec.method, spec.seed, spec.level, MaskedWeights(mask), tuple(facts["prunable"]), Dense(facts["start"]), facts["start_step"]
+    )
+    control, _ = next(islice(spec.arm(ticket, spec.recipe, spec.seed), spec.replicate, None))
+    assert trainings.spec(control) == spec, "a control is the run that was planned"
+    try:
+        for _ in trainings.train(control, search_flops=facts["search_flops"]):
+            pass
+    except Stopped as stopped:
+        return str(stopped)
+    return ""
+
+
+def _ticket_id(spec: RunSpec) -> str:
+    return RunSpec(spec.task, spec.recipe, spec.method, spec.seed, spec.level, None, 0).id
+
+
+# what follows runs in a worker process
+
+_STATE: dict[str, Any] = {}
+
+
+def _begin(study: Study, parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    torch.set_num_threads(1)
+    _STATE["study"], _STATE["trainings"] = study, study.trainings(Store(study.store))
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _chain_job(method: int, seed: int) -> str:
+    try:
+        for _ in run_chain(_STATE["trainings"], _STATE["study"], method, seed):
+            pass
+    except Stopped as stopped:
+        return str(stopped)
+    return ""
+
+
+def _control_job(spec: RunSpec) -> str:
+    return run_control(_STATE["trainings"], spec)

@@ -1,0 +1,1 @@
+"""Training: the task, its data, the recipe, the one loop, and how a network is evaluated."""

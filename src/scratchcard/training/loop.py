@@ -1,0 +1,110 @@
+"""The one loop: a generator of snapshots; who asks for them decides what happens and when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from scratchcard.networks.forward import call, read_state
+from scratchcard.training.augment import augment
+from scratchcard.training.data import Data, batches
+from scratchcard.training.metrics import PerBatch
+from scratchcard.training.recipe import Recipe
+from scratchcard.training.seeds import derive
+from scratchcard.types import Snapshot, Tensors
+
+
+def train(
+    model: nn.Module, data: Data, loss: PerBatch, recipe: Recipe, seed: int, stops: Collection[int], start: int = 0
+) -> Iterator[Snapshot]:
+    """Train `model` in place from step `start` and yield a snapshot at each of `stops`.
+
+    The batch, its augmentation, the dropout and the learning rate at step s are functions of (seed, s) alone: a
+    training that starts at step k sees from k on what one from 0 would, and all arms of one seed see the same.
+    The optimizer starts fresh. Between two snapshots the model belongs to the loop; at a snapshot anyone may read and
+    evaluate it. The global random state is as the caller left it whenever the caller has control.
+
+    Args:
+        model: what is trained, e.g. `subnetwork.trainable(...)`; moved to the recipe's device and precision.
+        data: its training split is used, nothing else.
+        loss: (outputs, targets) -> scalar tensor.
+        recipe: see `Recipe`.
+        seed: of the data order, augmentation and dropout.
+        stops: steps from `start` to `recipe.steps` at which to yield, e.g. `recipe.evaluations()`.
+        start: the step to begin at (rewinding).
+
+    Raises:
+        ValueError: a stop outside [start, recipe.steps].
+    """
+    outside = sorted(stop for stop in stops if not start <= stop <= recipe.steps)
+    if outside:
+        raise ValueError(f"a training from step {start} to {recipe.steps} cannot stop at {outside}")
+    device = torch.device(recipe.device)
+    model.to(device=device, dtype=torch.float64 if recipe.precision == "float64" else None)
+    optimizer = recipe.make_optimizer(model.parameters())
+    peak_rates = [group["lr"] for group in optimizer.param_groups]
+    stop_at, last = frozenset(stops), max(stops, default=start)
+    feed = batches(data.train, recipe.batch_size, seed, start, device)
+    chance = derive(seed, "dropout")
+    factor, total, since = None, torch.zeros((), device=device), start
+    model.train()
+    outer = _RandomState(device)
+    for step in range(start, last + 1):
+        if step in stop_at:
+            outer.restore()
+            yield Snapshot(step, float(total) / (step - since) if step > since else None, lambda: read_state(model))
+            outer = _RandomState(device)
+            model.train()
+            total, since = torch.zeros((), device=device), step
+        if step == last:
+            return
+        inputs, targets = next(feed)
+        if recipe.augment:
+            inputs = augment(inputs, recipe.augment, seed, step)
+        if recipe.lr_factor(step) != factor:
+            factor = recipe.lr_factor(step)
+            for group, peak in zip(optimizer.param_groups, peak_rates, strict=True):
+                group["lr"] = peak * factor
+        outer.seed((chance + step) % 2**63)
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(recipe):
+            value = loss(call(model, as_precise(inputs, recipe)), as_precise(targets, recipe))
+        value.backward()
+        optimizer.step()
+        total += value.detach()
+
+
+def autocast(recipe: Recipe) -> AbstractContextManager[object]:
+    """The context in which outputs and loss are computed: bfloat16 autocast where the recipe says so."""
+    if recipe.precision == "bfloat16":
+        return torch.autocast(torch.device(recipe.device).type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def as_precise(batch: Tensors, recipe: Recipe) -> Tensors:
+    """The batch with floating-point tensors in float64 where the recipe says so."""
+    if recipe.precision != "float64":
+        return batch
+    return tree_map(lambda leaf: leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, batch)
+
+
+class _RandomState:
+    """The global random state as it was found, to be given back; and a way to seed it that costs a microsecond."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cpu = torch.default_generator
+        self._cuda = torch.cuda.default_generators[device.index or 0] if device.type == "cuda" else None
+        self._found = [(generator, generator.get_state()) for generator in (self._cpu, self._cuda) if generator is not None]
+        self.seed: Callable[[int], object] = self._cpu.manual_seed if self._cuda is None else self._seed_both
+
+    def _seed_both(self, seed: int) -> None:
+        for generator, _ in self._found:
+            generator.manual_seed(seed)
+
+    def restore(self) -> None:
+        for generator, state in self._found:
+            generator.set_state(state)

@@ -1,0 +1,118 @@
+"""Where data comes from: four built-in sets by name, and any Hugging Face dataset by name or folder."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from scratchcard.training.data import Data
+from scratchcard.training.hub import load_hub
+from scratchcard.training.splits import InMemory
+from scratchcard.training.teacher import planted_teacher
+from scratchcard.words import unknown
+
+CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+"""Per channel over the 50,000 training images in [0, 1]."""
+
+
+def load_data(name: str, **options: Any) -> Data:
+    """Data by name: `load_data("digits")`, `load_data("cifar10", size=16, n=5000)`, `load_data("a/folder")`.
+
+    Args:
+        name: a key of `SOURCES`, or a Hugging Face dataset: "owner/name" on the hub or a local folder.
+        options: of the source; see `digits`, `mnist`, `cifar10`, `teacher` and `load_hub`.
+
+    Raises:
+        ValueError: an unknown name or option (with the nearest match), data that is not to be found, or the
+            `data` extra missing where it is needed.
+    """
+    source: Callable[..., Data]
+    if name in SOURCES:
+        source, arguments = SOURCES[name], ()
+    elif "/" in name or Path(name).is_dir():
+        source, arguments = load_hub, (name,)
+    else:
+        raise ValueError(unknown("data", name, SOURCES) + ', or a Hugging Face "owner/name" or folder')
+    known = list(inspect.signature(source).parameters)[len(arguments) :]
+    for option in options:
+        if option not in known:
+            raise ValueError(unknown(f"option for {name!r}:", option, known))
+    return source(*arguments, **options)
+
+
+def digits(validation: int | float = 144, split_seed: int = 0) -> Data:
+    """scikit-learn's 1,797 handwritten digits, float32 [N, 1, 8, 8] in [0, 1]; no download.
+
+    The test split is always the same 360, stratified by class (scikit-learn's `train_test_split`, seed 0).
+    """
+    raw: Any = load_digits()
+    images = torch.tensor(raw.images / 16, dtype=torch.float32)[:, None]
+    labels = torch.tensor(raw.target, dtype=torch.int64)
+    train, test = train_test_split(range(len(labels)), test_size=360, random_state=0, stratify=labels)
+    return Data.from_tensors(
+        "digits", (images[train], labels[train]), (images[test], labels[test]), validation, split_seed
+    )
+
+
+def mnist(validation: int | float = 5000, split_seed: int = 0) -> Data:
+    """MNIST (LeCun et al. 1998): 60,000 + 10,000 digits, float32 [N, 1, 28, 28] in [0, 1], not normalised."""
+    path = _found("mnist", "ylecun/mnist")
+    return load_hub(path, validation=validation, split_seed=split_seed, title="mnist")
+
+
+def cifar10(
+    size: int = 32, n: int | None = None, validation: int | float | None = None, split_seed: int = 0
+) -> Data:
+    """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 images, float32 [N, 3, size, size], mean 0 and variance 1.
+
+    `size` averages by area to fewer pixels. `n` takes the first n training images, before validation is drawn
+    (5,000, or n // 10). Normalised by each channel's mean and standard deviation over all training images at
+    32 pixels. Test is always all 10,000.
+    """
+    if validation is None:
+        validation = 5000 if n is None else max(1, n // 10)
+    if not 1 <= size <= 32:
+        raise ValueError(f"size={size} must be between 1 and 32 pixels")
+    data = load_hub(
+        _found("cifar10", "uoft-cs/cifar10"),
+        validation=validation,
+        split_seed=split_seed,
+        n=n,
+        size=None if size == 32 else size,
+        title="cifar10" if size == 32 else f"cifar10 at {size} pixels",
+    )
+    mean, std = (torch.tensor(values)[:, None, None] for values in (CIFAR10_MEAN, CIFAR10_STD))
+    for split in (data.train, data.validation, data.test):
+        assert isinstance(split, InMemory), "load_hub holds a dataset in memory"
+        assert isinstance(split.inputs, Tensor), "one column of images is one tensor"
+        split.inputs.sub_(mean).div_(std)
+    return data
+
+
+@functools.wraps(planted_teacher)
+def teacher(**options: Any) -> Data:
+    """The data of a `planted_teacher`; its arguments are the options."""
+    return planted_teacher(**options)[0]
+
+
+SOURCES: dict[str, Callable[..., Data]] = {
+    "digits": digits,
+    "mnist": mnist,
+    "cifar10": cifar10,
+    "teacher": teacher,
+}
+
+
+def _found(folder: str, hub_name: str) -> str:
+    """The local copy under SCRATCHCARD_DATA if there is one, else the name on the hub."""
+    local = Path(os.environ.get("SCRATCHCARD_DATA", "")) / folder
+    return str(local) if "SCRATCHCARD_DATA" in os.environ and local.is_dir() else hub_name

@@ -1,0 +1,134 @@
+"""A task is the user's model, data, loss and metric - and, if there is one, the model they have already trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scratchcard.networks.forward import call, with_state
+from scratchcard.training.data import Data, sequential
+from scratchcard.training.metrics import LOSSES, METRICS, Metric, PerBatch
+from scratchcard.training.recipe import Recipe
+from scratchcard.training.seeds import seeded
+from scratchcard.types import Snapshot, State
+from scratchcard.words import unknown
+
+TrainLoop = Callable[[nn.Module, Data, PerBatch, Recipe, int, list[int], int], Iterator[Snapshot]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be made smaller: `Task("mine", model=make_model, data=sc.load_data("digits"))`."""
+
+    name: str
+    model: Callable[[], nn.Module]
+    """A factory: called under a seed, it returns a freshly initialised network."""
+    data: Data
+    loss: str | PerBatch = "cross_entropy"
+    """A name in `LOSSES`, or (outputs, targets) -> scalar tensor, a mean over examples."""
+    metric: str | Metric = "accuracy"
+    """A name in `METRICS`, "loss" (the loss itself, lower is better), or a `Metric`."""
+    start: State | nn.Module | None = None
+    """A trained dense model (or its state_dict): it is taken as it is, nothing dense is trained; tickets start from
+    its weights, fresh initialisations come from the factory."""
+    loop: TrainLoop | None = None
+    """Your own training loop in place of scratchcard's: the same arguments and yields as `training.loop.train`."""
+
+    def __post_init__(self) -> None:
+        """Refuse unknown names and wrong types.
+
+        Raises:
+            ValueError: an unknown loss or metric (with the nearest match), an empty name, a model that is no factory.
+        """
+        if not self.name:
+            raise ValueError("a task needs a name; give Task(name=...) a short one")
+        if isinstance(self.model, nn.Module) or not callable(self.model):
+            raise ValueError(
+                f"Task.model must be a factory that returns a fresh network (fresh initialisations are a control), got "
+                f"{type(self.model).__name__}; give the class or a function, and a trained model as Task(start=...)"
+            )
+        if not isinstance(self.data, Data):
+            raise ValueError(f"Task.data must be sc.Data, got {type(self.data).__name__}; see sc.load_data and sc.Data.from_tensors")
+        if isinstance(self.loss, str) and self.loss not in LOSSES:
+            raise ValueError(unknown("loss", self.loss, LOSSES))
+        if isinstance(self.metric, str) and self.metric not in (*METRICS, "loss"):
+            raise ValueError(unknown("metric", self.metric, (*METRICS, "loss")))
+        if isinstance(self.start, nn.Module):
+            object.__setattr__(self, "start", {k: v.detach().cpu().clone() for k, v in self.start.state_dict().items()})
+
+    @property
+    def loss_of(self) -> PerBatch:
+        """The loss as a callable."""
+        return LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+
+    @property
+    def measured_by(self) -> Metric:
+        """The metric, resolved from its name."""
+        if isinstance(self.metric, Metric):
+            return self.metric
+        return Metric("loss", self.loss_of, higher_is_better=False) if self.metric == "loss" else METRICS[self.metric]
+
+    def fresh(self, seed: int) -> nn.Module:
+        """A freshly initialised network, a function of the seed."""
+        with seeded(seed):
+            model = self.model()
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"the model factory of task {self.name!r} must return a torch.nn.Module, it returned {type(model).__name__}")
+        return model
+
+    def at_start(self, seed: int) -> nn.Module:
+        """The dense network as a study starts from it: `start` where it is given, else a fresh one."""
+        model = self.fresh(seed)
+        return with_state(model, self.start) if isinstance(self.start, dict) else model
+
+    def example_inputs(self, examples: int = 2) -> Any:
+        """The first few validation inputs."""
+        inputs, _ = next(iter(sequential(self.data.validation, examples, torch.device("cpu"))))
+        return inputs
+
+    def check(self, recipe: Recipe) -> None:
+        """Send one batch through model, loss and metric, so that what does not fit is said before anything is trained.
+
+        Raises:
+            ValueError: the model fails on a batch, the loss does not fit its outputs, or either is not finite.
+        """
+        model = self.at_start(0).to(recipe.device)
+        inputs, targets = next(iter(sequential(self.data.train, min(recipe.batch_size, 8), torch.device(recipe.device))))
+        try:
+            outputs = call(model, inputs)
+        except Exception as error:
+            raise ValueError(f"the model of task {self.name!r} fails on a batch {_shapes(inputs)}: {_one_line(error)}") from error
+        try:
+            loss = self.loss_of(outputs, targets)
+            metric = self.measured_by.of(outputs, targets)
+            backward_possible = isinstance(loss, Tensor) and loss.dim() == 0 and loss.requires_grad
+        except Exception as error:
+            raise ValueError(
+                f"the loss or metric of task {self.name!r} does not fit the model: outputs {_shapes(outputs)}, "
+                f"targets {_shapes(targets)}: {_one_line(error)}"
+            ) from error
+        if not backward_possible:
+            raise ValueError(
+                f"the loss of task {self.name!r} must be a scalar tensor that depends on the weights, got {_shapes(loss)}; "
+                "return a mean over the examples of the batch"
+            )
+        if not (bool(torch.isfinite(loss.detach())) and bool(torch.isfinite(torch.as_tensor(metric)))):
+            raise ValueError(f"before any training, the loss of task {self.name!r} on one batch is {float(loss.detach())}; check the inputs, targets and initialisation")
+
+
+def _shapes(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_shapes(part)}" for name, part in value.items()) + "}"
+    if isinstance(value, tuple | list):
+        return "(" + ", ".join(map(_shapes, value)) + ")"
+    return type(value).__name__
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
