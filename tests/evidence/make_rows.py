@@ -52,9 +52,7 @@ def make_rows(
             "metric_is_fraction": True,
             "loss": "cross-entropy",
             "recipe": RECIPE,
-            "methods": {
-                method: MethodPlan(fields={"rate": 0.2}, densities=densities, primary=min(7, levels))
-            },
+            "methods": {method: MethodPlan(fields={"rate": 0.2}, densities=densities, primary=min(7, levels))},
             "arms": ["dense", "ticket", *CONTROLS],
             "replicates": draws_of,
             "seeds": list(range(seeds)),
@@ -81,9 +79,7 @@ def make_rows(
     return Rows(rows, study)
 
 
-def _run(
-    study: StudySpec, machine: dict[str, str], seed: int, level: int, arm: str, draw: int, method: str
-) -> Row:
+def _run(study: StudySpec, machine: dict[str, str], seed: int, level: int, arm: str, draw: int, method: str) -> Row:
     density = 0.8**level
     pruned = math.log(density) / math.log(0.8)
     by_seed = np.random.default_rng([7, seed]).normal(0, 0.0012)

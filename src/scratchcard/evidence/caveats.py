@@ -51,8 +51,7 @@ def not_measured(rows: Rows) -> list[str]:
     sentences = []
     seeds = len({row.seed for row in done})
     if seeds < FEW_SEEDS:
-        count = "1 seed" if seeds == 1 else f"{seeds} seeds"
-        sentences.append(f"Spread over seeds: {count} say next to nothing about how much the runs vary.")
+        sentences.append(f"Spread over seeds: runs of {seeds} seed(s) say next to nothing about it.")
     planned = sum(
         len(study.seeds) * (len(plan.densities) - 1) * study.replicates.get(arm, 1)
         for plan in study.methods.values()
@@ -73,7 +72,7 @@ def not_measured(rows: Rows) -> list[str]:
     sizes = {row.arm == "dense": row.parameters for row in done}
     if sizes.get(False) == sizes.get(True):
         sentences.append(
-            "Speed: these masks are unstructured. Every tensor keeps its size, and dense kernels save no time "
+            "Speed: these masks are unstructured. Every tensor keeps its size, dense kernels save no time "
             "on zeros; only the number of nonzero weights is smaller."
         )
     else:

@@ -56,9 +56,7 @@ def metric_figure(lines: Sequence[Line], study: StudySpec, primary: int) -> Figu
         f"Test {study.metric} {point}, against the share of the weights left. Lines are means over seeds, "
         "bands reach from the lowest to the highest run, the horizontal line is the dense network."
     )
-    return Figure(
-        "How small can it get?", caption + outside, spec, HEADER, [cells(line, study) for line in lines]
-    )
+    return Figure("How small can it get?", caption + outside, spec, HEADER, [cells(line, study) for line in lines])
 
 
 def stop_figure(lines: Sequence[Line], study: StudySpec, primary: int) -> Figure:
@@ -71,9 +69,7 @@ def stop_figure(lines: Sequence[Line], study: StudySpec, primary: int) -> Figure
         "censored run (lowest in the last 5 % of its steps, so perhaps not yet its minimum): its mean is a "
         "lower bound."
     )
-    return Figure(
-        "How fast does it learn?", caption + outside, spec, HEADER, [cells(line, study) for line in lines]
-    )
+    return Figure("How fast does it learn?", caption + outside, spec, HEADER, [cells(line, study) for line in lines])
 
 
 def curve_figures(curves: Sequence[CurvePoint], study: StudySpec, primary: int) -> list[Figure]:
@@ -94,16 +90,13 @@ def curve_figures(curves: Sequence[CurvePoint], study: StudySpec, primary: int) 
     for heading, name, unit, field, factor, text in pictures:
         spec, outside = _against_step(curves, field, name + unit, factor, text, primary)
         table = [
-            [str(p.level), density_text(p.density), f"{p.step:,}", str(p.runs), text(getattr(p, field))]
-            for p in curves
+            [str(p.level), density_text(p.density), f"{p.step:,}", str(p.runs), text(getattr(p, field))] for p in curves
         ]
         caption = (
             f"{name[0].upper()}{name[1:]} along the training, mean over finished runs. "
             f"Black: the dense network; thick: the ticket at the primary level."
         )
-        figures.append(
-            Figure(heading, caption + outside, spec, ["level", "density", "step", "runs", name], table)
-        )
+        figures.append(Figure(heading, caption + outside, spec, ["level", "density", "step", "runs", name], table))
     return figures
 
 
@@ -120,9 +113,9 @@ def _against_density(
     values = [
         {
             "arm": line.arm,
-            "line": line.arm,
+            "dash": ARMS.get(line.arm, OTHER_ARM).dash,
             "level": line.level,
-            "percent": 100 * line.density,
+            "percent": round(100 * line.density, 6),
             "density": density_text(line.density),
             "mean": factor * spread.mean,
             "low": factor * spread.low,
@@ -147,7 +140,7 @@ def _against_density(
         grid=False,
     )
     y = alt.Y("mean:Q").scale(domain=window, nice=False).axis(**axis(title))
-    base = alt.Chart(alt.Data(values=values)).encode(x=x, color=style.colour)
+    base = alt.Chart().encode(x=x, color=style.colour)
     dense = [entry for entry in values if entry["arm"] == "dense"][:1]
     at_primary = [entry for entry in values if entry["level"] == primary][:1]
     label = {"fontSize": 11, "color": GREY, "align": "left", "baseline": "bottom"}
@@ -169,7 +162,7 @@ def _against_density(
             tooltip=[alt.Tooltip(field=name) for name in ("arm", "level", "density", "value", "seeds")],
         ),
     ]
-    return finished(layers, style, f"{title} against density, one line per arm"), _outside(values, window)
+    return finished(values, layers, style, f"{title} against density, one line per arm"), _outside(values, window)
 
 
 def _against_step(
@@ -197,11 +190,7 @@ def _against_step(
         for point in curves
     ]
     last = max((point.step for point in curves), default=0)
-    settled = [
-        {**entry, "low": entry["mean"], "high": entry["mean"]}
-        for entry in values
-        if entry["step"] >= last / 5
-    ]
+    settled = [{**entry, "low": entry["mean"], "high": entry["mean"]} for entry in values if entry["step"] >= last / 5]
     window = _window(settled, [entry for entry in settled if entry["primary"] or entry["network"] == "dense"])
     names = list(dict.fromkeys(name(point) for point in curves))
     looks = [ARMS["dense"]] * ("dense" in names) + LEVELS
@@ -209,7 +198,7 @@ def _against_step(
     y = alt.Y("mean:Q").scale(domain=window, nice=False).axis(**axis(title))
     x = alt.X("step:Q").scale(nice=False).axis(title="training step", grid=False, format=",d", tickCount=5)
     line = (
-        alt.Chart(alt.Data(values=values))
+        alt.Chart()
         .mark_line(clip=True)
         .encode(
             x=x,
@@ -221,7 +210,7 @@ def _against_step(
             tooltip=[alt.Tooltip(field=name) for name in ("network", "step", "value", "runs")],
         )
     )
-    return finished([line], style, f"{title} against training step"), _outside(values, window)
+    return finished(values, [line], style, f"{title} against training step"), _outside(values, window)
 
 
 def _window(every: Sequence[dict[str, Any]], near: Sequence[dict[str, Any]]) -> list[float]:

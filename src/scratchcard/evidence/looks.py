@@ -10,8 +10,8 @@ import altair as alt
 
 INK, GREY, RULE = "#1f2328", "#5b626b", "#e6e8eb"
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', sans-serif"
-ENTRY = 155
-"""Room for one entry of a legend in pixels: so many columns as fit."""
+LETTER, SYMBOL, AXIS = 7, 32, 40
+"""Pixels taken by a letter of the legend, by a symbol with its gaps, and by the labels of the vertical axis."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,18 @@ class Style:
     """The encodings by which the marks of one figure are told apart, and the selection made in its legend.
 
     Args:
-        field: The field of the data that names a line; a copy named "line" is needed unless `lines_only`.
+        field: The field of the data that names a line; unless `lines_only`, "dash" must hold its dash.
         names: Its values, in the order of the legend.
         looks: One look for each of the names.
         lines_only: Whether the figure has no marks on its lines, so that the legend must show dashes.
     """
 
     def __init__(self, field: str, names: Sequence[str], looks: Sequence[Look], lines_only: bool) -> None:
+        room = LETTER * max(map(len, names)) + SYMBOL + 12 * lines_only
         legend = alt.Legend(
             title=None,
             orient="top",
-            columns=alt.ExprRef(f"clamp(floor(width / {ENTRY}), 1, {max(len(names), 1)})"),
+            columns=alt.ExprRef(f"clamp(floor(((containerSize()[0] || 1000) - {AXIS}) / {room}), 1, {len(names)})"),
             symbolType="stroke" if lines_only else alt.Undefined,
             symbolSize=420 if lines_only else 70,
             symbolStrokeWidth=2,
@@ -70,8 +71,8 @@ class Style:
         dashes = scale([look.dash for look in looks])
         if lines_only:
             self.dash = alt.StrokeDash(f"{field}:N", scale=dashes, legend=legend)
-        else:  # under another name, or Vega-Lite would merge the two legends into dashed marks
-            self.dash = alt.StrokeDash("line:N", scale=dashes, legend=None)
+        else:  # read from the data, for a scale without a legend would still dash the marks in the legend
+            self.dash = alt.StrokeDash("dash:N", scale=None)
         self.shape = alt.Shape(f"{field}:N", scale=scale([look.shape for look in looks]), legend=legend)
         self.pick = alt.selection_point(fields=[field], bind="legend")
 
@@ -90,10 +91,12 @@ def axis(title: str) -> dict[str, Any]:
     return {"title": title, **place}
 
 
-def finished(layers: Sequence[alt.Chart], style: Style, description: str) -> dict[str, Any]:
-    """The layers as one Vega-Lite specification, as wide as the box it stands in."""
+def finished(
+    values: list[dict[str, Any]], layers: Sequence[alt.Chart], style: Style, description: str
+) -> dict[str, Any]:
+    """The layers over the values as one Vega-Lite specification, as wide as the box it stands in."""
     chart = (
-        alt.layer(*layers)
+        alt.layer(*layers, data=alt.Data(values=values))
         .add_params(style.pick)
         .properties(width="container", height=330, description=description, background="transparent")
         .configure(font=FONT, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))

@@ -61,7 +61,7 @@ def report(rows: Rows, path: str | Path) -> Path:
     study = rows.study
     if not finished(rows):
         raise ValueError(
-            f"study {study.name!r} has no finished run (of {len(rows)} rows) and a report needs at least one; "
+            f"study {study.name!r} has no finished run among {len(rows)}, and a report needs one: "
             f"run `{study.command}` first"
         )
     verdict = judge(rows)
@@ -184,8 +184,7 @@ def _declared(study: StudySpec) -> dict[str, str]:
         "loss": study.loss,
         "seeds": ", ".join(map(str, study.seeds)),
         "arms": ", ".join(
-            f"{arm} ({study.replicates[arm]} draws)" if study.replicates.get(arm, 1) > 1 else arm
-            for arm in study.arms
+            f"{arm} ({study.replicates[arm]} draws)" if study.replicates.get(arm, 1) > 1 else arm for arm in study.arms
         ),
         "margin for matching": absolute if study.margin_kind == "absolute" else relative,
         "margin for training time": f"{100 * study.time_margin:g} % more steps than the dense network",

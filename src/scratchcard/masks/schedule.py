@@ -16,7 +16,9 @@ def survivors(left: int, rate: float) -> int:
     return left - (left * Fraction(str(rate))).__floor__()
 
 
-def rounds(sizes: Mapping[str, int], rates: Mapping[str, float], scope: Scope, number: int) -> Iterator[dict[str, int] | int]:
+def rounds(
+    sizes: Mapping[str, int], rates: Mapping[str, float], scope: Scope, number: int
+) -> Iterator[dict[str, int] | int]:
     """Yield, for round 1, 2, ... `number`, what `select` is to keep (per tensor, or over all of them when global).
 
     Args:
@@ -31,10 +33,14 @@ def rounds(sizes: Mapping[str, int], rates: Mapping[str, float], scope: Scope, n
     """
     wrong = {name: rate for name, rate in rates.items() if not 0 < rate < 1}
     if wrong:
-        raise ValueError(f"a pruning rate is the fraction of surviving weights removed per round and lies between 0 and 1; got {wrong}")
+        raise ValueError(
+            f"a pruning rate is the fraction of surviving weights removed per round and lies between 0 and 1; got {wrong}"
+        )
     if scope == "global":
         if len(set(rates.values())) > 1:
-            raise ValueError(f"a global ranking has one rate for all layers; got {dict(rates)}; use scope='layer' for a rate per kind of layer")
+            raise ValueError(
+                f"a global ranking has one rate for all layers; got {dict(rates)}; use scope='layer' for a rate per kind of layer"
+            )
         left = sum(sizes.values())
         for _ in range(number):
             left = max(survivors(left, next(iter(rates.values()))), len(sizes))

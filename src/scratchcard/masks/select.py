@@ -50,7 +50,9 @@ def shuffle(mask: WeightMask, among: Collection[str], scope: Scope, generator: t
             (with at least one entry left in every tensor).
         generator: the source of chance.
     """
-    random = {name: torch.rand(mask[name].shape, generator=generator, dtype=torch.float64) for name in mask if name in among}
+    random = {
+        name: torch.rand(mask[name].shape, generator=generator, dtype=torch.float64) for name in mask if name in among
+    }
     whole = {name: torch.ones_like(kept) if name in random else kept for name, kept in mask.items()}
     per_tensor = {name: int(mask[name].sum()) for name in random}
     return select(random, per_tensor if scope == "layer" else sum(per_tensor.values()), within=whole)
@@ -78,10 +80,14 @@ def _highest_together(scores: Scores, within: WeightMask, count: int) -> WeightM
 def _check(scores: Scores, keep: Mapping[str, int] | int, within: WeightMask, pool: list[str]) -> None:
     strangers = sorted(set(scores) - set(within))
     if strangers:
-        raise ValueError(f"scores were given for {', '.join(strangers)}, which the mask does not have; its names are: {', '.join(within)}")
+        raise ValueError(
+            f"scores were given for {', '.join(strangers)}, which the mask does not have; its names are: {', '.join(within)}"
+        )
     for name in pool:
         if scores[name].shape != within[name].shape:
-            raise ValueError(f"the score of {name} has shape {tuple(scores[name].shape)}, its mask {tuple(within[name].shape)}; they must be equal")
+            raise ValueError(
+                f"the score of {name} has shape {tuple(scores[name].shape)}, its mask {tuple(within[name].shape)}; they must be equal"
+            )
         if bool(torch.isnan(scores[name][within[name]]).any()):
             raise ValueError(f"a score of {name} is not a number, so it cannot be ranked; did the training diverge?")
     left = {name: int(within[name].sum()) for name in pool}
@@ -93,7 +99,9 @@ def _check(scores: Scores, keep: Mapping[str, int] | int, within: WeightMask, po
                 f"choose a number from {fewest} (one per tensor, so that no layer is emptied) to {sum(left.values())}"
             )
         return
-    wrong = {name: count for name, count in keep.items() if name not in left or not min(1, left[name]) <= count <= left[name]}
+    wrong = {
+        name: count for name, count in keep.items() if name not in left or not min(1, left[name]) <= count <= left[name]
+    }
     if wrong:
         raise ValueError(
             "asked to keep "

@@ -47,17 +47,22 @@ class RandomMask:
 
     @property
     def label(self) -> str:
-        """"random-mask-layerwise" or "random-mask-global"."""
+        """ "random-mask-layerwise" or "random-mask-global"."""
         return "random-mask-layerwise" if self.scope == "layer" else "random-mask-global"
 
     def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterator[tuple[Ticket, Recipe]]:
         """Yield the ticket with a shuffled mask and other weights, one per replicate."""
         for replicate in range(self.replicates):
             chance = derive(seed, self.label, ticket.level, replicate)
-            shuffled = shuffle(ticket.subnetwork.mask, ticket.prunable, self.scope, torch.Generator().manual_seed(chance))
+            shuffled = shuffle(
+                ticket.subnetwork.mask, ticket.prunable, self.scope, torch.Generator().manual_seed(chance)
+            )
             # the weights of the fresh-init arm, so that the two differ in the places alone
             fresh = Fresh(derive(seed, FreshInit.label, ticket.level, replicate))
-            yield replace(ticket, subnetwork=MaskedWeights(shuffled), start=fresh, arm=self, replicate=replicate), recipe
+            yield (
+                replace(ticket, subnetwork=MaskedWeights(shuffled), start=fresh, arm=self, replicate=replicate),
+                recipe,
+            )
 
 
 ARMS: dict[str, Arm] = {arm.label: arm for arm in (FreshInit(), RandomMask("layer"), RandomMask("global"))}

@@ -60,7 +60,9 @@ class IMP:
             raise ValueError(f"IMP rewinds to a step of the training, 0 or later; got rewind={self.rewind}")
         rates = self.rate.values() if isinstance(self.rate, Mapping) else [self.rate]
         if not all(0 < rate < 1 for rate in rates):
-            raise ValueError(f"IMP removes a fraction between 0 and 1 of the surviving weights per round; got rate={self.rate}")
+            raise ValueError(
+                f"IMP removes a fraction between 0 and 1 of the surviving weights per round; got rate={self.rate}"
+            )
         if self.scope == "global" and isinstance(self.rate, Mapping):
             raise ValueError("a global ranking has one rate for all layers; give rate=0.2 or scope='layer'")
 
@@ -81,9 +83,13 @@ class IMP:
             ValueError: as said; also what `list_weights` raises about `keep` and `also`.
         """
         if self.rewind >= recipe.steps:
-            raise ValueError(f"IMP(rewind={self.rewind}) must rewind to a step before the end of training at {recipe.steps}")
+            raise ValueError(
+                f"IMP(rewind={self.rewind}) must rewind to a step before the end of training at {recipe.steps}"
+            )
         if self.rewind and task.start is not None:
-            raise ValueError(f"IMP(rewind={self.rewind}) needs the dense training, but Task(start=...) brings only its end; use rewind=0")
+            raise ValueError(
+                f"IMP(rewind={self.rewind}) needs the dense training, but Task(start=...) brings only its end; use rewind=0"
+            )
         self.weights(task)
 
     def densities(self, task: Task) -> list[float]:
@@ -91,7 +97,10 @@ class IMP:
         found = self.weights(task)
         total = sum(weight.size for weight in found)
         fixed = sum(weight.size for weight in found if not weight.prunable)
-        return [1.0, *((fixed + (keep if isinstance(keep, int) else sum(keep.values()))) / total for keep in self._keeps(found))]
+        return [
+            1.0,
+            *((fixed + (keep if isinstance(keep, int) else sum(keep.values()))) / total for keep in self._keeps(found)),
+        ]
 
     def find(self, task: Task, recipe: Recipe, seed: int, train: Train) -> Iterator[Ticket]:
         """Yield the tickets of levels 1, 2, ..., training each (but the last) once it has been taken."""
@@ -121,7 +130,9 @@ class IMP:
             return found
         if not any(weight.prunable and weight.kind in self.rate for weight in found):
             kinds = sorted({weight.kind for weight in found if weight.prunable})
-            raise ValueError(f"IMP's rates are for {', '.join(self.rate)}, but what can be cut in this network is of kind {', '.join(kinds)}")
+            raise ValueError(
+                f"IMP's rates are for {', '.join(self.rate)}, but what can be cut in this network is of kind {', '.join(kinds)}"
+            )
         return [
             replace(weight, prunable=False, reason=f"the method has no rate for kind {weight.kind!r}")
             if weight.prunable and weight.kind not in self.rate

@@ -62,7 +62,11 @@ def _count(model: nn.Module, inputs: Tensors, device: str) -> tuple[int, int, di
     probe = copy.deepcopy(model).to(device).train()
     placed = tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, inputs)
     by_module: dict[str, int] = {}
-    with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as forward, _attributed(probe, forward, by_module):
+    with (
+        torch.random.fork_rng(devices=[]),
+        FlopCounterMode(display=False) as forward,
+        _attributed(probe, forward, by_module),
+    ):
         outputs = call(probe, placed)
     flops = forward.get_total_flops()
     with FlopCounterMode(display=False) as backward:
@@ -79,7 +83,9 @@ def _attributed(model: nn.Module, counter: FlopCounterMode, by_module: dict[str,
     started: dict[str, list[int]] = {}
     for name, module in model.named_modules():
         handles.append(
-            module.register_forward_pre_hook(lambda *_, name=name: started.setdefault(name, []).append(counter.get_total_flops()))
+            module.register_forward_pre_hook(
+                lambda *_, name=name: started.setdefault(name, []).append(counter.get_total_flops())
+            )
         )
 
         def finished(*_: Any, name: str = name) -> None:

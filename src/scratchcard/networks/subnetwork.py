@@ -109,7 +109,9 @@ def _cut(model: nn.Module, mask: WeightMask) -> list[tuple[nn.Parameter, Tensor,
         with torch.no_grad():
             # masked_fill, not a product: -w x 0 is -0.0, which is not bitwise zero, and inf x 0 is not a number
             parameter.masked_fill_(~mask[name].to(parameter.device), 0.0)
-        held.append((parameter, multiplier, parameter.register_post_accumulate_grad_hook(_gradient_masked_by(multiplier))))
+        held.append(
+            (parameter, multiplier, parameter.register_post_accumulate_grad_hook(_gradient_masked_by(multiplier)))
+        )
     return held
 
 
@@ -124,7 +126,8 @@ def _gradient_masked_by(multiplier: Tensor) -> Callable[[Tensor], None]:
 def _parameters(model: nn.Module, mask: WeightMask) -> dict[str, nn.Parameter]:
     own = dict(model.named_parameters())
     wrong = [
-        f"{name} {tuple(kept.shape)}" + (f" (the model's is {tuple(own[name].shape)})" if name in own else " (no such parameter)")
+        f"{name} {tuple(kept.shape)}"
+        + (f" (the model's is {tuple(own[name].shape)})" if name in own else " (no such parameter)")
         for name, kept in mask.items()
         if name not in own or own[name].shape != kept.shape
     ]

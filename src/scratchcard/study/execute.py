@@ -18,7 +18,7 @@ from scratchcard.networks.cost import Cost, cost
 from scratchcard.networks.forward import state_digest, with_state
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.row import Artefact, Row
-from scratchcard.study.spec import RunSpec
+from scratchcard.study.spec import Causes, RunSpec
 from scratchcard.study.store import Damaged, Store, StoreError
 from scratchcard.training.measure import Diverged, Measurement
 from scratchcard.training.recipe import Recipe
@@ -33,13 +33,13 @@ class Stopped(Exception):
 class Trainings:
     """The trainings of one task by one recipe, each done once and kept in a store."""
 
-    def __init__(self, task: Task, recipe: Recipe, store: Store, task_digest: str) -> None:
-        self.task, self.recipe, self.store, self.task_digest = task, recipe, store, task_digest
+    def __init__(self, task: Task, recipe: Recipe, store: Store, causes: Causes) -> None:
+        self.task, self.recipe, self.store, self._causes = task, recipe, store, causes
         self._cost: Cost | None = None
 
     def spec(self, ticket: Ticket) -> RunSpec:
         """The identity of training this ticket."""
-        return RunSpec.of(ticket, self.recipe, self.task_digest)
+        return self._causes.spec_of(ticket)
 
     def train(self, ticket: Ticket, stops: Collection[int] = (), search_flops: float = 0.0) -> Iterator[Snapshot]:
         """Yield the snapshots at `stops`, from the store where they are, else by training.
@@ -59,7 +59,9 @@ class Trainings:
                 artefact = row.artefacts[_file(step)]
                 yield Snapshot(step, None, lambda artefact=artefact: self.store.tensors(artefact))
             return
-        yield from self._execute(run, ticket, sorted(stops), search_flops, earlier=row if row and row.status == "done" else None)
+        yield from self._execute(
+            run, ticket, sorted(stops), search_flops, earlier=row if row and row.status == "done" else None
+        )
 
     def start_of(self, ticket: Ticket) -> nn.Module:
         """The dense architecture with the weights the ticket starts from, before anything is cut.
@@ -83,12 +85,18 @@ class Trainings:
         return model
 
     def _digest_as_trained(self, model: nn.Module) -> str:
-        state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items() if isinstance(tensor, torch.Tensor)}
+        state = {
+            name: tensor.detach().cpu()
+            for name, tensor in model.state_dict().items()
+            if isinstance(tensor, torch.Tensor)
+        }
         if self.recipe.precision == "float64":
             state = {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
         return state_digest(state)
 
-    def _execute(self, run: str, ticket: Ticket, stops: list[int], search_flops: float, earlier: Row | None) -> Iterator[Snapshot]:
+    def _execute(
+        self, run: str, ticket: Ticket, stops: list[int], search_flops: float, earlier: Row | None
+    ) -> Iterator[Snapshot]:
         began = time.perf_counter()
         given = ticket.method is None and self.task.start is not None
         recipe = self.recipe
@@ -102,8 +110,10 @@ class Trainings:
         message = ""
         try:
             # a given dense model is measured, not trained: it is its own start and end
-            running = measurement.without_training(model) if given else measurement.snapshots(
-                model, sorted({*stops, ticket.start_step, recipe.steps})
+            running = (
+                measurement.without_training(model)
+                if given
+                else measurement.snapshots(model, sorted({*stops, ticket.start_step, recipe.steps}))
             )
             for snapshot in running:
                 state = snapshot.state()
@@ -117,15 +127,28 @@ class Trainings:
         except StoreError:
             raise
         except Exception as error:  # whatever the user's model, loss or data raise: a row, and the study goes on
-            status, message = "failed", f"{_described(ticket)} failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            status, message = (
+                "failed",
+                f"{_described(ticket)} failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            )
         finally:
             torch.set_num_threads(threads)
         if earlier is not None:
             snapshots, artefacts = _merged(earlier, snapshots, artefacts)
-        self.store.write_row(self._row(
-            run, ticket, measurement, status, message, snapshots, artefacts, 0.0 if given else self._flops(ticket), search_flops,
-            time.perf_counter() - began,
-        ))
+        self.store.write_row(
+            self._row(
+                run,
+                ticket,
+                measurement,
+                status,
+                message,
+                snapshots,
+                artefacts,
+                0.0 if given else self._flops(ticket),
+                search_flops,
+                time.perf_counter() - began,
+            )
+        )
         if status != "done":
             raise Stopped(message)
 
@@ -141,8 +164,17 @@ class Trainings:
         return self._cost
 
     def _row(
-        self, run: str, ticket: Ticket, measurement: Measurement, status: Literal["done", "diverged", "failed"], message: str,
-        snapshots: dict[int, str], artefacts: dict[str, Artefact], train_flops: float, search_flops: float, seconds: float,
+        self,
+        run: str,
+        ticket: Ticket,
+        measurement: Measurement,
+        status: Literal["done", "diverged", "failed"],
+        message: str,
+        snapshots: dict[int, str],
+        artefacts: dict[str, Artefact],
+        train_flops: float,
+        search_flops: float,
+        seconds: float,
     ) -> Row:
         mask = ticket.subnetwork.mask
         layers = counts(mask)
@@ -150,7 +182,7 @@ class Trainings:
         return Row(
             id=run,
             task=self.task.name,
-            task_digest=self.task_digest,
+            task_digest=self._causes.task,
             recipe=self.recipe.fields(),
             method=ticket.method.label if ticket.method is not None else "dense",
             method_fields=plain_fields(ticket.method),
@@ -179,8 +211,11 @@ class Trainings:
                 "torch": torch.__version__,
                 "python": platform.python_version(),
                 "processor": platform.machine(),
-                "device": self.recipe.device if self.recipe.device == "cpu" else torch.cuda.get_device_name(self.recipe.device)
-                if self.recipe.device.startswith("cuda") else self.recipe.device,
+                "device": self.recipe.device
+                if self.recipe.device == "cpu"
+                else torch.cuda.get_device_name(self.recipe.device)
+                if self.recipe.device.startswith("cuda")
+                else self.recipe.device,
                 "threads": "1",
             },
         )
@@ -214,9 +249,13 @@ def _check_cut(state: State, ticket: Ticket, task: Task) -> None:
         )
 
 
-def _merged(earlier: Row, snapshots: dict[int, str], artefacts: dict[str, Artefact]) -> tuple[dict[int, str], dict[str, Artefact]]:
+def _merged(
+    earlier: Row, snapshots: dict[int, str], artefacts: dict[str, Artefact]
+) -> tuple[dict[int, str], dict[str, Artefact]]:
     """What a replay adds to a row, once it is certain that it is the same training."""
-    differing = [step for step in earlier.snapshots.keys() & snapshots.keys() if earlier.snapshots[step] != snapshots[step]]
+    differing = [
+        step for step in earlier.snapshots.keys() & snapshots.keys() if earlier.snapshots[step] != snapshots[step]
+    ]
     if differing:
         raise Damaged(
             f"run {earlier.id} was replayed and came out differently at step {', '.join(map(str, differing))}: it was recorded with torch "

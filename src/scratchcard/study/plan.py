@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from scratchcard.methods.ticket import Arm, Method
+from scratchcard.methods.ticket import Arm
 from scratchcard.networks.cost import cost
 from scratchcard.study.budget import Budget, clock
-from scratchcard.study.spec import RunSpec
+from scratchcard.study.spec import Causes, RunSpec
 from scratchcard.study.store import Store
 from scratchcard.training.evaluate import evaluate
 from scratchcard.training.loop import train
@@ -41,13 +42,9 @@ class Plan:
 
     def describe(self, workers: int) -> str:
         """The plan as a few lines for a person."""
-        arms: dict[str, list[int]] = {}
-        for spec in self.runs:
-            label = spec.arm.label if spec.arm is not None else "ticket" if spec.method is not None else "dense"
-            name = label if spec.method is None else f"{spec.method.label}: {label}"
-            arms.setdefault(name, [0, 0])[0] += 1
-            arms[name][1] += spec.id in self.exist
-        lines = [f"{number:5d} x {name}" + (f" ({done} done)" if done else "") for name, (number, done) in arms.items()]
+        number = Counter(spec.label for spec in self.runs)
+        done = Counter(spec.label for spec in self.runs if spec.id in self.exist)
+        lines = [f"{number[name]:5d} x {name}" + (f" ({done[name]} done)" if done[name] else "") for name in number]
         return "\n".join(
             [
                 *lines,
@@ -57,25 +54,23 @@ class Plan:
         )
 
 
-def planned(task: str, recipe: Recipe, methods: Sequence[Method], levels: Sequence[int], arms: Sequence[Arm], seeds: Sequence[int]) -> Iterator[RunSpec]:
+def planned(causes: Causes, levels: Mapping[str, int], arms: Sequence[Arm], seeds: Sequence[int]) -> Iterator[RunSpec]:
     """Yield the spec of every run of a study.
 
     Args:
-        task: the task's digest.
-        recipe: of all runs.
-        methods: each finds tickets of levels 1 ... its entry of `levels`.
-        levels: pruning rounds per method.
+        causes: what its runs have in common.
+        levels: method label -> how many levels its tickets have.
         arms: the controls, run on every ticket.
         seeds: the dense training of a seed is shared by all methods.
     """
     for seed in seeds:
-        yield RunSpec(task, recipe, None, seed, 0, None, 0)
-        for method, rounds in zip(methods, levels, strict=True):
+        yield causes.spec(None, seed, 0, None, 0)
+        for method, rounds in levels.items():
             for level in range(1, rounds + 1):
-                yield RunSpec(task, recipe, method, seed, level, None, 0)
+                yield causes.spec(method, seed, level, None, 0)
                 for arm in arms:
                     for replicate in range(arm.replicates):
-                        yield RunSpec(task, recipe, method, seed, level, arm, replicate)
+                        yield causes.spec(method, seed, level, arm.label, replicate)
 
 
 def price_of_one(task: Task, recipe: Recipe, store: Store | None = None, known: Sequence[str] = ()) -> Budget:
@@ -83,8 +78,14 @@ def price_of_one(task: Task, recipe: Recipe, store: Store | None = None, known: 
 
     The trial is a few training steps and one evaluation on this machine, by one thread, thrown away.
     """
-    flops = cost(task.fresh(0), task.example_inputs()).training_flops * min(recipe.batch_size, len(task.data.train)) * recipe.steps
-    rows = [row for run in known[:20] if store is not None and (row := store.row(run)) is not None and row.train_flops > 0]
+    flops = (
+        cost(task.fresh(0), task.example_inputs()).training_flops
+        * min(recipe.batch_size, len(task.data.train))
+        * recipe.steps
+    )
+    rows = [
+        row for run in known[:20] if store is not None and (row := store.row(run)) is not None and row.train_flops > 0
+    ]
     if rows:
         return Budget(flops, sum(row.seconds for row in rows) / len(rows))
     threads = torch.get_num_threads()

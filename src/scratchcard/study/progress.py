@@ -21,8 +21,15 @@ class Progress:
         self._console = console or Console(stderr=True)
         self._live = show and self._console.is_terminal
         self._bar = Bar(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("runs"), TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[left]}"), console=self._console, disable=not self._live, transient=False,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("runs"),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[left]}"),
+            console=self._console,
+            disable=not self._live,
+            transient=False,
         )
         self._task = self._bar.add_task("training", total=total, left="")
         self._first: int | None = None
@@ -34,7 +41,9 @@ class Progress:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
 
     def at(self, done: int) -> None:
@@ -44,7 +53,12 @@ class Progress:
             self._first = done
         left = self.left(done, now)
         self._bar.update(self._task, completed=done, left=left)
-        if self._show and not self._live and done != self._done and (now - self._printed >= self._every or done == self._total):
+        if (
+            self._show
+            and not self._live
+            and done != self._done
+            and (now - self._printed >= self._every or done == self._total)
+        ):
             self._console.print(f"{done} of {self._total} runs done {left}", highlight=False)
             self._printed = now
         self._done = done
@@ -54,7 +68,11 @@ class Progress:
         new = done - (self._first or 0)
         if done >= self._total:
             return f"after {clock(now - self._began)}"
-        return f"about {clock((now - self._began) / new * (self._total - done))} left" if new > 0 else "estimating the time left"
+        return (
+            f"about {clock((now - self._began) / new * (self._total - done))} left"
+            if new > 0
+            else "estimating the time left"
+        )
 
     def note(self, text: str) -> None:
         """Say something without breaking the bar."""

@@ -50,7 +50,11 @@ class _Reader:
         if isinstance(value, dict):
             return "dict[" + ", ".join(f"{self.tell(key)}: {self.tell(part)}" for key, part in value.items()) + "]"
         if isinstance(value, Tensor):
-            bits = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b""
+            bits = (
+                value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+                if value.numel()
+                else b""
+            )
             return f"tensor {value.dtype} {tuple(value.shape)} {hashlib.sha256(bits).hexdigest()}"
         if isinstance(value, np.ndarray):
             return self.tell(torch.as_tensor(value)) if value.dtype.kind in "biuf" else repr(value)
@@ -151,8 +155,9 @@ def _without_docstrings(tree: Any) -> ast.AST:
     """A copy of the tree in which no function, class or module has a docstring."""
     copied = ast.parse(ast.unparse(tree))
     for node in ast.walk(copied):
-        if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            and ast.get_docstring(node) is not None
+        ):
             node.body = node.body[1:] or [ast.Pass()]
     return copied
-
-

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from scratchcard.methods.ticket import Arm, Method, Ticket
 from scratchcard.networks.forward import read_state
@@ -19,29 +19,84 @@ VERSION = 1
 """Raised when the meaning of a cause changes, so that rows of the old meaning are not taken for the new one."""
 
 
+class Cause(NamedTuple):
+    """A method or control: what it is called, and all of its fields as canonical text."""
+
+    label: str
+    fields: str
+
+
 @dataclass(frozen=True)
 class RunSpec:
-    """Everything that caused a run."""
+    """Everything that caused a run, as plain data."""
 
     task: str
     """`task_digest` of the task."""
-    recipe: Recipe
-    method: Method | None
+    recipe: str
+    """The recipe as canonical text."""
+    method: Cause | None
+    """None for the dense network."""
     seed: int
     level: int
-    arm: Arm | None
+    arm: Cause | None
+    """None for the ticket itself, and for the dense network."""
     replicate: int
-
-    @classmethod
-    def of(cls, ticket: Ticket, recipe: Recipe, task: str) -> RunSpec:
-        """The spec of training this ticket by this recipe on the task of this digest."""
-        return cls(task, recipe, ticket.method, ticket.seed, ticket.level, ticket.arm, ticket.replicate)
 
     @property
     def id(self) -> str:
         """24 hexadecimal digits: equal for equal causes, on any machine."""
-        causes = json.dumps({"version": VERSION, "run": canonical(self)}, sort_keys=True)
+        causes = json.dumps({"version": VERSION, "run": dataclasses.asdict(self)}, sort_keys=True)
         return hashlib.sha256(causes.encode()).hexdigest()[:24]
+
+    @property
+    def ticket(self) -> RunSpec:
+        """The run of the ticket that this run is a control of (itself when it is none)."""
+        return dataclasses.replace(self, arm=None, replicate=0)
+
+    @property
+    def label(self) -> str:
+        """What the run is called: "dense", "imp: ticket", "imp: fresh-init"."""
+        if self.method is None:
+            return "dense"
+        return f"{self.method.label}: {self.arm.label if self.arm is not None else 'ticket'}"
+
+
+@dataclass(frozen=True)
+class Causes:
+    """The causes that the runs of one study have in common, read from the code once (worker processes do not see it)."""
+
+    task: str
+    recipe: str
+    methods: dict[str, Cause]
+    arms: dict[str, Cause]
+
+    @classmethod
+    def of(cls, task: Task, recipe: Recipe, methods: Sequence[Method], arms: Sequence[Arm]) -> Causes:
+        """Read them from the objects."""
+        return cls(
+            task_digest(task),
+            _text(recipe),
+            {method.label: Cause(method.label, _text(method)) for method in methods},
+            {arm.label: Cause(arm.label, _text(arm)) for arm in arms},
+        )
+
+    def spec(self, method: str | None, seed: int, level: int, arm: str | None, replicate: int) -> RunSpec:
+        """The spec of one run, method and control given by their labels."""
+        return RunSpec(
+            self.task,
+            self.recipe,
+            None if method is None else self.methods[method],
+            seed,
+            level,
+            None if arm is None else self.arms[arm],
+            replicate,
+        )
+
+    def spec_of(self, ticket: Ticket) -> RunSpec:
+        """The spec of training this ticket."""
+        method = None if ticket.method is None else ticket.method.label
+        arm = None if ticket.arm is None else ticket.arm.label
+        return self.spec(method, ticket.seed, ticket.level, arm, ticket.replicate)
 
 
 def canonical(value: Any) -> Any:
@@ -51,7 +106,10 @@ def canonical(value: Any) -> Any:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [field for field in dataclasses.fields(value) if field.metadata.get("identity", True)]
-        return {"type": type(value).__qualname__, **{field.name: canonical(getattr(value, field.name)) for field in fields}}
+        return {
+            "type": type(value).__qualname__,
+            **{field.name: canonical(getattr(value, field.name)) for field in fields},
+        }
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
@@ -71,3 +129,7 @@ def task_digest(task: Task) -> str:
         "start": source_digest(task.start),
     }
     return hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()
+
+
+def _text(value: Any) -> str:
+    return json.dumps(canonical(value), sort_keys=True)

@@ -53,9 +53,13 @@ class Store:
         if manifest.exists():
             self._check_version(manifest)
         elif not create:
-            raise StoreError(f"{self.folder} is not a store of scratchcard (it has no store.json); give the folder named by --store of a study")
+            raise StoreError(
+                f"{self.folder} is not a store of scratchcard (it has no store.json); give the folder named by --store of a study"
+            )
         elif self.folder.is_dir() and any(self.folder.iterdir()):
-            raise StoreError(f"{self.folder} holds other things and no store.json; give a new or empty folder as the store")
+            raise StoreError(
+                f"{self.folder} holds other things and no store.json; give a new or empty folder as the store"
+            )
         else:
             self._write("store.json", json.dumps({"format": FORMAT, "what": "runs of scratchcard"}).encode())
 
@@ -73,7 +77,9 @@ class Store:
         except FileNotFoundError:
             return None
         except ValidationError as error:
-            raise Damaged(f"{path} is not a row as it was written ({_first(error)}); delete that file and run the study again") from error
+            raise Damaged(
+                f"{path} is not a row as it was written ({_first(error)}); delete that file and run the study again"
+            ) from error
         if row.id != run:
             raise Damaged(f"{path} holds the row of another run ({row.id}); delete that file and run the study again")
         return row
@@ -98,7 +104,9 @@ class Store:
         packed = {name: torch.from_numpy(np.packbits(kept.numpy())) for name, kept in mask.items()}
         artefact = self._write_tensors(f"tickets/{run}.safetensors", packed)
         shapes = {name: list(kept.shape) for name, kept in mask.items()}
-        self._write(f"tickets/{run}.json", json.dumps({**facts, "shapes": shapes, "mask": artefact.model_dump()}).encode())
+        self._write(
+            f"tickets/{run}.json", json.dumps({**facts, "shapes": shapes, "mask": artefact.model_dump()}).encode()
+        )
 
     def ticket_ids(self) -> set[str]:
         """The ids of all tickets found so far."""
@@ -116,13 +124,17 @@ class Store:
             shapes: dict[str, list[int]] = facts.pop("shapes")
             packed = self.tensors(Artefact(**facts.pop("mask")))
             mask = {
-                name: torch.from_numpy(np.unpackbits(packed[name].numpy(), count=int(np.prod(shape)))).bool().view(shape)
+                name: torch.from_numpy(np.unpackbits(packed[name].numpy(), count=int(np.prod(shape))))
+                .bool()
+                .view(shape)
                 for name, shape in shapes.items()
             }
         except (OSError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, Damaged):
                 raise
-            raise Damaged(f"{path} is not a ticket as it was written ({_first(error)}); delete that file and run the study again") from error
+            raise Damaged(
+                f"{path} is not a ticket as it was written ({_first(error)}); delete that file and run the study again"
+            ) from error
         return facts, mask
 
     # snapshots
@@ -139,11 +151,15 @@ class Store:
         """
         path = (self.folder / artefact.file).resolve()
         if not path.is_relative_to(self.folder.resolve()):
-            raise Damaged(f"the store names a file outside of itself, {artefact.file!r}; it was tampered with: take it from its source again")
+            raise Damaged(
+                f"the store names a file outside of itself, {artefact.file!r}; it was tampered with: take it from its source again"
+            )
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise Damaged(f"{path} should be there but cannot be read ({error.strerror}); {_again(artefact)}") from error
+            raise Damaged(
+                f"{path} should be there but cannot be read ({error.strerror}); {_again(artefact)}"
+            ) from error
         if hashlib.sha256(content).hexdigest() != artefact.sha256:
             raise Damaged(f"{path} has other bytes than were written (truncated or changed); {_again(artefact)}")
         try:
@@ -163,14 +179,18 @@ class Store:
         Raises:
             Damaged: a declaration or row is not as it was written.
         """
-        files = sorted((self.folder / "studies").glob("[!.]*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        files = sorted(
+            (self.folder / "studies").glob("[!.]*.json"), key=lambda path: path.stat().st_mtime, reverse=True
+        )
         found = []
         for path in files:
             try:
                 declared = json.loads(path.read_bytes())
                 spec, runs = StudySpec.model_validate(declared["spec"]), list(declared["runs"])
             except (ValueError, KeyError, TypeError) as error:
-                raise Damaged(f"{path} is not a study as it was written ({_first(error)}); delete that file and run the study again") from error
+                raise Damaged(
+                    f"{path} is not a study as it was written ({_first(error)}); delete that file and run the study again"
+                ) from error
             found.append(Rows([row for run in runs if (row := self.row(run)) is not None], spec))
         return found
 
@@ -184,7 +204,11 @@ class Store:
 
     def _ids(self, kind: str) -> set[str]:
         try:
-            return {name.removesuffix(".json") for name in os.listdir(self.folder / kind) if name.endswith(".json") and name[0] != "."}
+            return {
+                name.removesuffix(".json")
+                for name in os.listdir(self.folder / kind)
+                if name.endswith(".json") and name[0] != "."
+            }
         except FileNotFoundError:
             return set()
 
@@ -222,17 +246,25 @@ class Store:
                 errno.EACCES: "it may not be written to: change its permissions or choose another folder with --store",
             }
             what = reasons.get(error.errno or 0, f"{error.strerror}: choose another folder with --store")
-            raise StoreError(f"the store {self.folder} cannot be written, {what}; finished runs are safe and the same command continues") from error
+            raise StoreError(
+                f"the store {self.folder} cannot be written, {what}; finished runs are safe and the same command continues"
+            ) from error
 
     def _check_version(self, manifest: Path) -> None:
         try:
             version = json.loads(manifest.read_bytes())["format"]
         except (ValueError, KeyError, TypeError) as error:
-            raise Damaged(f"{manifest} is not as it was written ({_first(error)}); write {{\"format\": {FORMAT}}} into it, or give another store") from error
+            raise Damaged(
+                f'{manifest} is not as it was written ({_first(error)}); write {{"format": {FORMAT}}} into it, or give another store'
+            ) from error
         if version != FORMAT:
             raise StoreError(
                 f"the store {self.folder} has format {version}, this scratchcard reads format {FORMAT}; "
-                + ("install a newer scratchcard, or give another folder with --store" if version > FORMAT else "give another folder with --store")
+                + (
+                    "install a newer scratchcard, or give another folder with --store"
+                    if version > FORMAT
+                    else "give another folder with --store"
+                )
             )
 
 

@@ -18,7 +18,7 @@ from scratchcard.row import MethodPlan, Rows, StudySpec
 from scratchcard.study.execute import Trainings, plain_fields
 from scratchcard.study.plan import Plan, planned, price_of_one
 from scratchcard.study.progress import Progress
-from scratchcard.study.spec import RunSpec, task_digest
+from scratchcard.study.spec import Causes, RunSpec
 from scratchcard.study.store import Store
 from scratchcard.study.workers import run_study
 from scratchcard.training.recipe import Recipe
@@ -59,22 +59,33 @@ class Study:
         seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds
         object.__setattr__(self, "seeds", tuple(seeds))
         if not self.seeds or len(set(self._seeds)) < len(self._seeds) or min(self._seeds) < 0:
-            raise ValueError(f"a study needs one or more different seeds, each 0 or higher; got {list(self._seeds) or 'none'}")
+            raise ValueError(
+                f"a study needs one or more different seeds, each 0 or higher; got {list(self._seeds) or 'none'}"
+            )
         for arm in self.arms:
             if isinstance(arm, str) and arm not in ARMS:
                 raise ValueError(unknown("control", arm, ARMS))
         object.__setattr__(self, "arms", tuple(ARMS[arm] if isinstance(arm, str) else arm for arm in self.arms))
         object.__setattr__(self, "methods", tuple(self.methods))
-        for kind, labels in (("method", [m.label for m in self.methods]), ("control", [a.label for a in self._arms])):
+        for kind, labels in (
+            ("method", [m.label for m in self.methods]),
+            ("control", [a.label for a in self.controls]),
+        ):
             twice = sorted({label for label in labels if labels.count(label) > 1})
             if twice:
-                raise ValueError(f"each {kind} of a study needs a label of its own, but several are called {', '.join(twice)}; run them as two studies in one store")
+                raise ValueError(
+                    f"each {kind} of a study needs a label of its own, but several are called {', '.join(twice)}; run them as two studies in one store"
+                )
         if not self.methods:
             raise ValueError("a study needs at least one method, e.g. methods=[sc.IMP()]")
         if not 0 < self.primary <= 1:
-            raise ValueError(f"a density is the share of weights kept, above 0 and at most 1; got primary={self.primary}")
+            raise ValueError(
+                f"a density is the share of weights kept, above 0 and at most 1; got primary={self.primary}"
+            )
         if self.margin is not None and not 0 < self.margin < 1:
-            raise ValueError(f"a margin is the loss that still counts as matching, above 0 and below 1; got margin={self.margin}")
+            raise ValueError(
+                f"a margin is the loss that still counts as matching, above 0 and below 1; got margin={self.margin}"
+            )
         if self.measure not in ("end", "early_stop"):
             raise ValueError(unknown("measure", self.measure, ("end", "early_stop")))
 
@@ -83,13 +94,14 @@ class Study:
         return self.seeds if isinstance(self.seeds, tuple) else tuple(range(int(self.seeds)))  # pyright: ignore[reportArgumentType]
 
     @property
-    def _arms(self) -> tuple[Arm, ...]:
+    def controls(self) -> tuple[Arm, ...]:
+        """The controls as objects."""
         return tuple(arm for arm in self.arms if not isinstance(arm, str))
 
     @cached_property
-    def digest(self) -> str:
-        """The digest of the task: its code, shapes and data."""
-        return task_digest(self.task)
+    def causes(self) -> Causes:
+        """The identity of what its runs have in common: the task's code, shapes and data, the recipe, methods, controls."""
+        return Causes.of(self.task, self.recipe, self.methods, self.controls)
 
     @cached_property
     def spec(self) -> StudySpec:
@@ -104,7 +116,7 @@ class Study:
         return StudySpec(
             name=self.name or self.task.name,
             task=self.task.name,
-            task_digest=self.digest,
+            task_digest=self.causes.task,
             data=self.task.data.describe(),
             metric=metric.name,
             higher_is_better=metric.higher_is_better,
@@ -113,8 +125,8 @@ class Study:
             dense_given=self.task.start is not None,
             recipe=_json(self.recipe.fields()),
             methods=methods,
-            arms=["dense", "ticket", *(arm.label for arm in self._arms)],
-            replicates={arm.label: arm.replicates for arm in self._arms},
+            arms=["dense", "ticket", *(arm.label for arm in self.controls)],
+            replicates={arm.label: arm.replicates for arm in self.controls},
             seeds=list(self._seeds),
             measure=self.measure,
             margin=self.margin if self.margin is not None else 0.01 if relative else 0.005,
@@ -169,11 +181,11 @@ class Study:
 
     def trainings(self, store: Store) -> Trainings:
         """The study's trainings, backed by a store."""
-        return Trainings(self.task, self.recipe, store, self.digest)
+        return Trainings(self.task, self.recipe, store, self.causes)
 
     def _specs(self) -> list[RunSpec]:
-        levels = [len(plan.densities) - 1 for plan in self.spec.methods.values()]
-        return list(planned(self.digest, self.recipe, self.methods, levels, self._arms, self._seeds))
+        levels = {label: len(plan.densities) - 1 for label, plan in self.spec.methods.items()}
+        return list(planned(self.causes, levels, self.controls, self._seeds))
 
     @property
     def _id(self) -> str:

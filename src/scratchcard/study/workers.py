@@ -44,16 +44,15 @@ def run_study(study: Study, store: Store, specs: list[RunSpec], workers: int, sh
     controls: dict[str, list[RunSpec]] = {}
     for spec in specs:
         if spec.arm is not None and spec.id not in finished:
-            controls.setdefault(_ticket_id(spec), []).append(spec)
+            controls.setdefault(spec.ticket.id, []).append(spec)
     tickets = store.ticket_ids()
-    chains = sorted(
-        {
-            (study.methods.index(spec.method), spec.seed)
+    # dict: each chain once, in the order of the plan
+    chains = list(
+        dict.fromkeys(
+            (spec.method.label, spec.seed)
             for spec in specs
             if spec.method is not None and spec.arm is None and not (spec.id in finished and spec.id in tickets)
-        }
-        | {(study.methods.index(spec.method), spec.seed) for id, waiting in controls.items() if id not in tickets for spec in waiting if spec.method},
-        key=lambda chain: (chain[1], chain[0]),
+        )
     )
     if workers == 1:
         _in_this_process(study, store, specs, chains, controls, finished, shown)
@@ -62,15 +61,20 @@ def run_study(study: Study, store: Store, specs: list[RunSpec], workers: int, sh
 
 
 def _in_this_process(
-    study: Study, store: Store, specs: list[RunSpec], chains: list[tuple[int, int]], controls: dict[str, list[RunSpec]],
-    finished: set[str], shown: Progress,
+    study: Study,
+    store: Store,
+    specs: list[RunSpec],
+    chains: list[tuple[str, int]],
+    controls: dict[str, list[RunSpec]],
+    finished: set[str],
+    shown: Progress,
 ) -> None:
     trainings = study.trainings(store)
     ids = {spec.id for spec in specs}
 
     def run_controls(ticket: str) -> None:
         for spec in controls.pop(ticket, []):
-            shown.note(run_control(trainings, spec))
+            shown.note(run_control(trainings, study, spec))
             shown.at(len(store.row_ids() & ids))
 
     for ticket in sorted(store.ticket_ids() & controls.keys()):
@@ -86,12 +90,20 @@ def _in_this_process(
 
 
 def _in_processes(
-    study: Study, store: Store, specs: list[RunSpec], chains: list[tuple[int, int]], controls: dict[str, list[RunSpec]],
-    workers: int, shown: Progress,
+    study: Study,
+    store: Store,
+    specs: list[RunSpec],
+    chains: list[tuple[str, int]],
+    controls: dict[str, list[RunSpec]],
+    workers: int,
+    shown: Progress,
 ) -> None:
     ids = {spec.id for spec in specs}
     pool = ProcessPoolExecutor(
-        max_workers=workers, initializer=_begin, initargs=(study, os.getpid()), env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        max_workers=workers,
+        initializer=_begin,
+        initargs=(study, os.getpid()),
+        env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
     )
     try:
         running: set[Future[str]] = {pool.submit(_chain_job, method, seed) for method, seed in chains}
@@ -112,12 +124,13 @@ def _in_processes(
         pool.shutdown(wait=True, kill_workers=True)
 
 
-def run_chain(trainings: Trainings, study: Study, method: int, seed: int) -> Iterator[str]:
+def run_chain(trainings: Trainings, study: Study, label: str, seed: int) -> Iterator[str]:
     """Find a method's tickets for one seed, train each, and yield its id once it is in the store.
 
     Raises:
         Stopped: a training that the chain needs ended without a result.
     """
+    method = next(method for method in study.methods if method.label == label)
     store, spent = trainings.store, 0.0
 
     def train(ticket: Ticket, stops: Collection[int]) -> Iterator[Snapshot]:
@@ -127,11 +140,11 @@ def run_chain(trainings: Trainings, study: Study, method: int, seed: int) -> Ite
         assert row is not None, "a training that was iterated to its end left no row"
         spent += row.train_flops
 
-    for ticket in study.methods[method].find(study.task, study.recipe, seed, train):
+    for ticket in method.find(study.task, study.recipe, seed, train):
         assert isinstance(ticket.start, Dense), "a method's ticket starts from the weights of its own dense training"
         run = trainings.spec(ticket).id
         facts = {
-            "method": study.methods[method].label,
+            "method": label,
             "seed": ticket.seed,
             "level": ticket.level,
             "prunable": list(ticket.prunable),
@@ -147,14 +160,22 @@ def run_chain(trainings: Trainings, study: Study, method: int, seed: int) -> Ite
         yield run
 
 
-def run_control(trainings: Trainings, spec: RunSpec) -> str:
+def run_control(trainings: Trainings, study: Study, spec: RunSpec) -> str:
     """Train one control of one ticket; returns a sentence when it ended without a result, else ""."""
-    assert spec.arm is not None, "a control has an arm"
-    facts, mask = trainings.store.ticket(_ticket_id(spec))
+    assert spec.method is not None and spec.arm is not None, "a control is an arm of a method's ticket"
+    method = next(method for method in study.methods if method.label == spec.method.label)
+    arm = next(arm for arm in study.controls if arm.label == spec.arm.label)
+    facts, mask = trainings.store.ticket(spec.ticket.id)
     ticket = Ticket(
-        spec.method, spec.seed, spec.level, MaskedWeights(mask), tuple(facts["prunable"]), Dense(facts["start"]), facts["start_step"]
+        method,
+        spec.seed,
+        spec.level,
+        MaskedWeights(mask),
+        tuple(facts["prunable"]),
+        Dense(facts["start"]),
+        facts["start_step"],
     )
-    control, _ = next(islice(spec.arm(ticket, spec.recipe, spec.seed), spec.replicate, None))
+    control, _ = next(islice(arm(ticket, study.recipe, spec.seed), spec.replicate, None))
     assert trainings.spec(control) == spec, "a control is the run that was planned"
     try:
         for _ in trainings.train(control, search_flops=facts["search_flops"]):
@@ -162,10 +183,6 @@ def run_control(trainings: Trainings, spec: RunSpec) -> str:
     except Stopped as stopped:
         return str(stopped)
     return ""
-
-
-def _ticket_id(spec: RunSpec) -> str:
-    return RunSpec(spec.task, spec.recipe, spec.method, spec.seed, spec.level, None, 0).id
 
 
 # what follows runs in a worker process
@@ -187,9 +204,9 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _chain_job(method: int, seed: int) -> str:
+def _chain_job(label: str, seed: int) -> str:
     try:
-        for _ in run_chain(_STATE["trainings"], _STATE["study"], method, seed):
+        for _ in run_chain(_STATE["trainings"], _STATE["study"], label, seed):
             pass
     except Stopped as stopped:
         return str(stopped)
@@ -197,4 +214,4 @@ def _chain_job(method: int, seed: int) -> str:
 
 
 def _control_job(spec: RunSpec) -> str:
-    return run_control(_STATE["trainings"], spec)
+    return run_control(_STATE["trainings"], _STATE["study"], spec)

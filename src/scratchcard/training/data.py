@@ -81,9 +81,7 @@ class Data:
         return cls._carved(name, split(train, "train"), split(test, "test"), given, split_seed)
 
     @classmethod
-    def _carved(
-        cls, name: str, train: Split, test: Split, validation: int | float | Split, split_seed: int
-    ) -> Data:
+    def _carved(cls, name: str, train: Split, test: Split, validation: int | float | Split, split_seed: int) -> Data:
         if isinstance(validation, InMemory | Streamed):
             return cls(name, train, validation, test)
         _check(train, f"{name}, train split")  # before carving, so that the index named is the caller's

@@ -13,7 +13,9 @@ from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
 
 
-def evaluate(model: nn.Module, task: Task, split: InMemory | Streamed, recipe: Recipe, limit: int | None = None) -> tuple[float, float]:
+def evaluate(
+    model: nn.Module, task: Task, split: InMemory | Streamed, recipe: Recipe, limit: int | None = None
+) -> tuple[float, float]:
     """Mean loss and mean metric over a split, each batch weighted by its examples.
 
     Args:

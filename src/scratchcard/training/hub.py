@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from scratchcard.training.data import Data
@@ -85,9 +86,7 @@ def _splits(path: str, subset: str | None) -> dict[str, Any]:
         with _quiet():
             import datasets
     except ImportError as error:
-        raise ValueError(
-            f"reading {path!r} needs the package `datasets`: pip install 'scratchcard[data]'"
-        ) from error
+        raise ValueError(f"reading {path!r} needs the package `datasets`: pip install 'scratchcard[data]'") from error
     progress = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
@@ -181,11 +180,10 @@ def _images(encoded: Sequence[dict[str, Any]], column: str, size: int | None) ->
         seen = f"from {min(sizes)} to {max(sizes)}"
         raise ValueError(f"column {column!r} has images of {len(sizes):,} sizes, {seen}; give size=...")
 
-    def decoded(image: Any) -> np.ndarray:
-        image = image if image.mode == mode else image.convert(mode)
-        return np.asarray(image if size is None else image.resize((size, size), Image.Resampling.BOX))
-
-    return _pixels(np.stack([decoded(image) for image in images]))
+    decoded = [np.asarray(image if image.mode == mode else image.convert(mode)) for image in images]
+    if size is None:
+        return _pixels(np.stack(decoded))
+    return torch.cat([F.interpolate(_pixels(array[None]), (size, size), mode="area") for array in decoded])
 
 
 def _pixels(values: np.ndarray) -> Tensor:

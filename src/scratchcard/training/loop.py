@@ -89,7 +89,9 @@ def as_precise(batch: Tensors, recipe: Recipe) -> Tensors:
     """The batch with floating-point tensors in float64 where the recipe says so."""
     if recipe.precision != "float64":
         return batch
-    return tree_map(lambda leaf: leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, batch)
+    return tree_map(
+        lambda leaf: leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, batch
+    )
 
 
 class _RandomState:
@@ -98,7 +100,9 @@ class _RandomState:
     def __init__(self, device: torch.device) -> None:
         self._cpu = torch.default_generator
         self._cuda = torch.cuda.default_generators[device.index or 0] if device.type == "cuda" else None
-        self._found = [(generator, generator.get_state()) for generator in (self._cpu, self._cuda) if generator is not None]
+        self._found = [
+            (generator, generator.get_state()) for generator in (self._cpu, self._cuda) if generator is not None
+        ]
         self.seed: Callable[[int], object] = self._cpu.manual_seed if self._cuda is None else self._seed_both
 
     def _seed_both(self, seed: int) -> None:

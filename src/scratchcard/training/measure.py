@@ -65,7 +65,9 @@ class Measurement:
         validation_loss, _ = evaluate(model, self._task, data.validation, recipe)
         _, test_metric = evaluate(model, self._task, data.test, recipe)
         if not (math.isfinite(validation_loss) and math.isfinite(test_metric)):
-            raise Diverged(f"the validation loss was {validation_loss} and the test metric {test_metric} at step {snapshot.step}")
+            raise Diverged(
+                f"the validation loss was {validation_loss} and the test metric {test_metric} at step {snapshot.step}"
+            )
         self._steps.append(snapshot.step)
         self._train_loss.append(snapshot.train_loss)
         self._validation_loss.append(validation_loss)
@@ -77,7 +79,10 @@ class Measurement:
     def curve(self) -> Curve:
         """Everything measured so far."""
         return Curve(
-            steps=self._steps, train_loss=self._train_loss, validation_loss=self._validation_loss, test_metric=self._test_metric
+            steps=self._steps,
+            train_loss=self._train_loss,
+            validation_loss=self._validation_loss,
+            test_metric=self._test_metric,
         )
 
     @property

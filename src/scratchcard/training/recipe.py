@@ -78,7 +78,8 @@ class Recipe:
             "warmup": (0 <= self.warmup <= self.steps, f"between 0 and the {self.steps} steps"),
             "nesterov": (not self.nesterov or self.momentum > 0, "used only with momentum > 0"),
             "milestones": (
-                list(self.milestones) == sorted(set(self.milestones)) and all(0 < m < self.steps for m in self.milestones)
+                list(self.milestones) == sorted(set(self.milestones))
+                and all(0 < m < self.steps for m in self.milestones)
                 and bool(self.milestones) == (self.schedule == "step"),
                 f"rising steps below {self.steps} for a step schedule, and empty otherwise",
             ),

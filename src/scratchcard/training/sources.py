@@ -69,9 +69,7 @@ def mnist(validation: int | float = 5000, split_seed: int = 0) -> Data:
     return load_hub(path, validation=validation, split_seed=split_seed, title="mnist")
 
 
-def cifar10(
-    size: int = 32, n: int | None = None, validation: int | float | None = None, split_seed: int = 0
-) -> Data:
+def cifar10(size: int = 32, n: int | None = None, validation: int | float | None = None, split_seed: int = 0) -> Data:
     """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 images, float32 [N, 3, size, size], mean 0 and variance 1.
 
     `size` averages by area to fewer pixels. `n` takes the first n training images, before validation is drawn

@@ -52,7 +52,9 @@ class Task:
                 f"{type(self.model).__name__}; give the class or a function, and a trained model as Task(start=...)"
             )
         if not isinstance(self.data, Data):
-            raise ValueError(f"Task.data must be sc.Data, got {type(self.data).__name__}; see sc.load_data and sc.Data.from_tensors")
+            raise ValueError(
+                f"Task.data must be sc.Data, got {type(self.data).__name__}; see sc.load_data and sc.Data.from_tensors"
+            )
         if isinstance(self.loss, str) and self.loss not in LOSSES:
             raise ValueError(unknown("loss", self.loss, LOSSES))
         if isinstance(self.metric, str) and self.metric not in (*METRICS, "loss"):
@@ -77,7 +79,9 @@ class Task:
         with seeded(seed):
             model = self.model()
         if not isinstance(model, nn.Module):
-            raise ValueError(f"the model factory of task {self.name!r} must return a torch.nn.Module, it returned {type(model).__name__}")
+            raise ValueError(
+                f"the model factory of task {self.name!r} must return a torch.nn.Module, it returned {type(model).__name__}"
+            )
         return model
 
     def at_start(self, seed: int) -> nn.Module:
@@ -97,11 +101,15 @@ class Task:
             ValueError: the model fails on a batch, the loss does not fit its outputs, or either is not finite.
         """
         model = self.at_start(0).to(recipe.device)
-        inputs, targets = next(iter(sequential(self.data.train, min(recipe.batch_size, 8), torch.device(recipe.device))))
+        inputs, targets = next(
+            iter(sequential(self.data.train, min(recipe.batch_size, 8), torch.device(recipe.device)))
+        )
         try:
             outputs = call(model, inputs)
         except Exception as error:
-            raise ValueError(f"the model of task {self.name!r} fails on a batch {_shapes(inputs)}: {_one_line(error)}") from error
+            raise ValueError(
+                f"the model of task {self.name!r} fails on a batch {_shapes(inputs)}: {_one_line(error)}"
+            ) from error
         try:
             loss = self.loss_of(outputs, targets)
             metric = self.measured_by.of(outputs, targets)
@@ -117,7 +125,9 @@ class Task:
                 "return a mean over the examples of the batch"
             )
         if not (bool(torch.isfinite(loss.detach())) and bool(torch.isfinite(torch.as_tensor(metric)))):
-            raise ValueError(f"before any training, the loss of task {self.name!r} on one batch is {float(loss.detach())}; check the inputs, targets and initialisation")
+            raise ValueError(
+                f"before any training, the loss of task {self.name!r} on one batch is {float(loss.detach())}; check the inputs, targets and initialisation"
+            )
 
 
 def _shapes(value: Any) -> str:

@@ -9,9 +9,7 @@ from torch import nn
 from scratchcard.networks.initialise import initialised
 
 
-def conv_2(
-    classes: int = 10, size: int = 32, channels: int = 3, width: float = 1.0, init: str = "glorot"
-) -> nn.Module:
+def conv_2(classes: int = 10, size: int = 32, channels: int = 3, width: float = 1.0, init: str = "glorot") -> nn.Module:
     """Conv-2: two 3x3 convolutions, 4,300,992 weights for CIFAR-10 (38,592 of them in convolutions).
 
     Args:
@@ -26,9 +24,7 @@ def conv_2(
     return _conv(1, classes, size, channels, width, init)
 
 
-def conv_4(
-    classes: int = 10, size: int = 32, channels: int = 3, width: float = 1.0, init: str = "glorot"
-) -> nn.Module:
+def conv_4(classes: int = 10, size: int = 32, channels: int = 3, width: float = 1.0, init: str = "glorot") -> nn.Module:
     """Conv-4: four 3x3 convolutions, 2,425,024 weights for CIFAR-10 (259,776 of them in convolutions).
 
     Arguments and source as for `conv_2`.
@@ -36,9 +32,7 @@ def conv_4(
     return _conv(2, classes, size, channels, width, init)
 
 
-def conv_6(
-    classes: int = 10, size: int = 32, channels: int = 3, width: float = 1.0, init: str = "glorot"
-) -> nn.Module:
+def conv_6(classes: int = 10, size: int = 32, channels: int = 3, width: float = 1.0, init: str = "glorot") -> nn.Module:
     """Conv-6: six 3x3 convolutions, 2,261,184 weights for CIFAR-10 (1,144,512 of them in convolutions).
 
     Arguments and source as for `conv_2`. The paper prints 1.7M weights, which its own layers do not have.

@@ -11,9 +11,7 @@ from scratchcard.networks.initialise import initialised
 from scratchcard.words import unknown
 
 
-def resnet_20(
-    classes: int = 10, shortcut: str = "projection", width: float = 1.0, init: str = "glorot"
-) -> nn.Module:
+def resnet_20(classes: int = 10, shortcut: str = "projection", width: float = 1.0, init: str = "glorot") -> nn.Module:
     """ResNet-20: a convolution, three stages of three residual blocks (16, 32, 64 channels), a linear layer.
 
     Args:
@@ -75,9 +73,7 @@ class Pad(nn.Module):
 
 
 def _projection(channels: int, out: int) -> nn.Module:
-    return nn.Sequential(
-        OrderedDict(conv=nn.Conv2d(channels, out, 1, stride=2, bias=False), bn=nn.BatchNorm2d(out))
-    )
+    return nn.Sequential(OrderedDict(conv=nn.Conv2d(channels, out, 1, stride=2, bias=False), bn=nn.BatchNorm2d(out)))
 
 
 SHORTCUTS = {"projection": _projection, "pad": Pad}
