@@ -1,4 +1,4 @@
-"""A row is one finished training run: its causes, what was measured, what it cost. Torch-free, so that evidence is too."""
+"""A row is one finished training run: its causes, what was measured, its cost. Torch-free, as evidence is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Frozen(BaseModel):
 
 
 class Curve(Frozen):
-    """What was measured along one training. All lists have one entry per evaluation; a diverged run's stop before it."""
+    """Measured along one training: lists with one entry per evaluation; a diverged run's stop before it."""
 
     steps: list[int]
     """Optimizer steps done when measured; the first is where the training started."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Dataset, TensorDataset
 
@@ -16,7 +16,7 @@ from scratchcard.training.splits import map_tensors
 
 
 class Squares(Dataset):
-    """x -> x squared, with a random transform if asked."""
+    """x and x squared; with `noise`, a random number in place of x."""
 
     def __init__(self, n, noise=False):
         self.n, self.noise = n, noise
@@ -27,8 +27,7 @@ class Squares(Dataset):
     def __getitem__(self, i):
         if not 0 <= i < self.n:
             raise IndexError(i)
-        shift = torch.rand(()).item() + np.random.rand() if self.noise else 0.0
-        return torch.tensor([float(i) + shift]), i * i
+        return torch.tensor([torch.rand(()).item() + np.random.rand() if self.noise else float(i)]), i * i
 
 
 def numbered(n):
@@ -44,6 +43,7 @@ sizes = st.integers(1, 40)
 seeds = st.integers(0, 2**31)
 
 
+@settings(deadline=None)
 @given(sizes, sizes, seeds, st.integers(0, 5))
 def test_an_epoch_shows_every_example_at_most_once_and_drops_only_the_ragged_end(n, batch_size, seed, epoch):
     index = order(n, batch_size, seed, epoch)
@@ -53,6 +53,7 @@ def test_an_epoch_shows_every_example_at_most_once_and_drops_only_the_ragged_end
     assert index.max() < n
 
 
+@settings(deadline=None)
 @given(sizes, sizes, seeds, st.integers(0, 30))
 def test_a_run_started_at_step_k_sees_the_batches_an_uninterrupted_run_sees_from_k_on(n, batch_size, seed, k):
     whole = list(islice(batches(numbered(n), batch_size, seed), k + 4))
@@ -91,7 +92,7 @@ def test_random_transforms_of_a_streamed_dataset_are_the_same_for_a_resumed_run_
     whole = noisy(0, 0)
     assert torch.equal(whole[2], noisy(0, 2)[0])
     assert torch.equal(whole[2], noisy(2, 2)[0])
-    assert not torch.equal(whole[0] % 1, whole[1] % 1)
+    assert not torch.equal(whole[0], whole[1])
 
 
 def test_reading_batches_leaves_the_global_random_state_alone():
@@ -103,6 +104,7 @@ def test_reading_batches_leaves_the_global_random_state_alone():
     assert str(np.random.get_state()) == before_numpy
 
 
+@settings(deadline=None)
 @given(sizes, sizes)
 def test_evaluation_sees_every_example_once_in_order_with_the_ragged_end(n, batch_size):
     for split in (InMemory(torch.arange(n)[:, None].float(), torch.arange(n) ** 2), Streamed(Squares(n))):
@@ -124,6 +126,7 @@ def test_inputs_may_be_a_dict_or_a_tuple_in_memory_and_streamed():
             assert torch.equal(y, ys)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 60), seeds, st.data())
 def test_validation_is_carved_from_the_training_examples_and_test_is_untouched(n, seed, draw):
     count = draw.draw(st.integers(1, n - 1))
@@ -255,6 +258,7 @@ def test_empty_splits_and_unindexable_or_unpaired_datasets_are_refused():
 images = st.tuples(st.integers(1, 6), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))
 
 
+@settings(deadline=None)
 @given(images, seeds, st.integers(0, 1000))
 def test_every_augmented_image_is_a_possibly_mirrored_crop_of_the_padded_one(shape, seed, step):
     x = torch.rand(shape)

@@ -224,11 +224,11 @@ def test_unknown_names_and_options_are_answered_with_the_nearest_match():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_planted_teacher_has_exactly_the_planted_connections_and_labels_without_noise(seed):
-    data, teacher, mask = planted_teacher(seed, inputs=20, relevant=5, hidden=7, connections=3)
+    data, teacher, mask = planted_teacher(seed, inputs=20, relevant=7, hidden=7, connections=3)
     for name, kept in mask.items():
         assert torch.equal(teacher.state_dict()[name] != 0, kept)
     assert mask["0.weight"].sum(dim=1).tolist() == [3] * 7
-    assert mask["0.weight"].any(dim=0).sum() == 5
+    assert mask["0.weight"].any(dim=0).sum() == 7
     for split in (data.train, data.validation, data.test):
         assert torch.equal(teacher(split.inputs), split.targets)
 

@@ -86,6 +86,5 @@ def not_measured(rows: Rows) -> list[str]:
         "runs; the tables have both.",
         "Savings in training: FLOPs are forward and backward passes with masked weights counted as dense; "
         "the optimizer's arithmetic, evaluation and data loading are not counted.",
-        f"Other data sets, models and recipes: all of this is one task ({study.data}) under one recipe "
-        "that was not tuned for any arm.",
+        f"Other data sets, models and recipes: all of this is one task ({study.data}) under one recipe.",
     ]

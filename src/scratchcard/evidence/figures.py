@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import altair as alt
 
-from scratchcard.evidence.looks import ARMS, GREY, INK, LEVELS, OTHER_ARM, Style, axis, finished
+from scratchcard.evidence.comparison import Comparison
+from scratchcard.evidence.looks import ARMS, GREY, INK, LEVELS, OTHER_ARM, ZONE, Style, axis, finished
 from scratchcard.evidence.summary import (
     HEADER,
     CurvePoint,
@@ -16,6 +18,7 @@ from scratchcard.evidence.summary import (
     Spread,
     cells,
     density_text,
+    difference_text,
     metric_cell,
     metric_text,
     step_cell,
@@ -32,6 +35,54 @@ class Figure:
     spec: dict[str, Any]
     header: list[str]
     table: list[list[str]]
+    half: bool = False
+    """Whether two such figures stand side by side where there is room."""
+
+
+def difference_figure(comparisons: Sequence[Comparison], study: StudySpec) -> Figure:
+    """Ticket minus every other arm at the primary level: mean, interval, and the margin of equivalence.
+
+    Args:
+        comparisons: Those of one method; without a difference (n = 0) they are in the table only.
+        study: What the study declared.
+    """
+    unit, factor = (", pp", 100) if study.metric_is_fraction else ("", 1)
+    values = [
+        {
+            "arm": c.arm,
+            "mean": factor * c.mean,
+            "value": difference_text(c.mean, study),
+            "n": c.n,
+            **({} if isnan(c.low) else {"low": factor * c.low, "high": factor * c.high}),
+            **({} if isnan(c.margin) else {"margin": factor * c.margin}),
+        }
+        for c in comparisons
+        if not isnan(c.mean)
+    ]
+    arms = [entry["arm"] for entry in values]
+    looks = [ARMS.get(arm, OTHER_ARM) for arm in arms]
+    y = alt.Y("arm:N", sort=arms).axis(title=None, labelColor=INK, labelLimit=0, labelPadding=10, grid=False)
+    x = alt.X("mean:Q").axis(title=f"advantage of the ticket{unit}", grid=True, tickCount=6)
+    colour = alt.Color("arm:N", legend=None).scale(domain=arms, range=[look.colour for look in looks])
+    shape = alt.Shape("arm:N", legend=None).scale(domain=arms, range=[look.shape for look in looks])
+    base = alt.Chart().encode(y=y)
+    zone = alt.Chart().transform_calculate(minus="-datum.margin").mark_rect(color=ZONE)
+    tooltip = [alt.Tooltip(field=name) for name in ("arm", "value", "n")]
+    layers = [
+        alt.Chart(alt.Data(values=[{}])).mark_rule(color=GREY).encode(x=alt.datum(0)),
+        base.mark_point(size=90, filled=True, opacity=1).encode(x=x, color=colour, shape=shape, tooltip=tooltip),
+    ]
+    if any("low" in entry for entry in values):
+        layers.insert(1, base.mark_rule(strokeWidth=2.5).encode(x=alt.X("low:Q"), x2="high:Q", color=colour))
+    if any("margin" in entry for entry in values):
+        layers.insert(0, zone.encode(x="min(minus):Q", x2="max(margin):Q"))
+    caption = (
+        f"Mean difference of test {study.metric} over seeds with its {100 * (1 - study.alpha):g} % interval; right of "
+        "zero the ticket is better. Shaded: the margin within which two networks match."
+    )
+    table = [[c.arm, str(c.n), str(c)] for c in comparisons]
+    spec = finished(values, layers, None, "ticket minus every other arm, with intervals", 60 + 34 * len(arms))
+    return Figure("Better or worse, and by how much?", caption, spec, ["arm", "n seeds", "comparison"], table)
 
 
 def metric_figure(lines: Sequence[Line], study: StudySpec, primary: int) -> Figure:
@@ -96,7 +147,9 @@ def curve_figures(curves: Sequence[CurvePoint], study: StudySpec, primary: int) 
             f"{name[0].upper()}{name[1:]} along the training, mean over finished runs. "
             f"Black: the dense network; thick: the ticket at the primary level."
         )
-        figures.append(Figure(heading, caption + outside, spec, ["level", "density", "step", "runs", name], table))
+        figures.append(
+            Figure(heading, caption + outside, spec, ["level", "density", "step", "runs", name], table, half=True)
+        )
     return figures
 
 
@@ -144,12 +197,14 @@ def _against_density(
     dense = [entry for entry in values if entry["arm"] == "dense"][:1]
     at_primary = [entry for entry in values if entry["level"] == primary][:1]
     label = {"fontSize": 11, "color": GREY, "align": "left", "baseline": "bottom"}
-    layers = [
-        alt.Chart(alt.Data(values=dense)).mark_rule(color=INK, opacity=0.45).encode(y=y),
-        alt.Chart(alt.Data(values=at_primary)).mark_rule(color=GREY, strokeDash=[1, 3]).encode(x=x),
-        alt.Chart(alt.Data(values=at_primary))
-        .mark_text(text="primary level", y="height", dx=5, dy=-5, **label)
-        .encode(x=x),
+    layers = []
+    if dense:
+        layers.append(alt.Chart(alt.Data(values=dense)).mark_rule(color=INK, opacity=0.45).encode(y=y))
+    if at_primary:
+        marker = alt.Chart(alt.Data(values=at_primary)).encode(x=x)
+        layers.append(marker.mark_rule(color=GREY, strokeDash=[1, 3]))
+        layers.append(marker.mark_text(text="primary level", y="height", dx=5, dy=-5, **label))
+    layers += [
         base.mark_area(clip=True, interpolate="linear").encode(
             y=alt.Y("low:Q").scale(domain=window), y2="high:Q", opacity=style.opacity(0.11)
         ),

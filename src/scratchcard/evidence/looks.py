@@ -8,7 +8,7 @@ from typing import Any
 
 import altair as alt
 
-INK, GREY, RULE = "#1f2328", "#5b626b", "#e6e8eb"
+INK, GREY, RULE, ZONE = "#1f2328", "#5b626b", "#e6e8eb", "#eef3f7"
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', sans-serif"
 LETTER, SYMBOL, AXIS = 7, 32, 40
 """Pixels taken by a letter of the legend, by a symbol with its gaps, and by the labels of the vertical axis."""
@@ -92,13 +92,13 @@ def axis(title: str) -> dict[str, Any]:
 
 
 def finished(
-    values: list[dict[str, Any]], layers: Sequence[alt.Chart], style: Style, description: str
+    values: list[dict[str, Any]], layers: Sequence[alt.Chart], style: Style | None, description: str, height: int = 330
 ) -> dict[str, Any]:
     """The layers over the values as one Vega-Lite specification, as wide as the box it stands in."""
     chart = (
         alt.layer(*layers, data=alt.Data(values=values))
-        .add_params(style.pick)
-        .properties(width="container", height=330, description=description, background="transparent")
+        .add_params(*([style.pick] if style else []))
+        .properties(width="container", height=height, description=description, background="transparent")
         .configure(font=FONT, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
         .configure_view(stroke=None)
         .configure_axis(
@@ -109,6 +109,7 @@ def finished(
             titleColor=INK,
             labelFontSize=12,
             titleFontSize=12.5,
+            titleLimit=300,
             titleFontWeight="normal",
             titlePadding=10,
         )

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from scratchcard.evidence.caveats import lost, mixed, not_measured
 from scratchcard.evidence.comparison import Comparison
-from scratchcard.evidence.figures import Figure, curve_figures, metric_figure, stop_figure
+from scratchcard.evidence.figures import Figure, curve_figures, difference_figure, metric_figure, stop_figure
 from scratchcard.evidence.summary import (
     CONVENTION,
     Spread,
@@ -27,7 +27,7 @@ from scratchcard.evidence.summary import (
     summarise,
     thinned,
 )
-from scratchcard.evidence.verdict import judge
+from scratchcard.evidence.verdict import MethodVerdict, judge
 from scratchcard.row import Row, Rows, StudySpec
 
 CURVES = 4
@@ -76,7 +76,7 @@ def report(rows: Rows, path: str | Path) -> Path:
                 "comparisons": [_comparison(c, study) for c in said.comparisons],
                 "descriptive": [_comparison(c, study) for c in said.descriptive],
                 "price": _price(rows, said.method, said.level),
-                "figures": _figures(rows, said.method, said.level),
+                "figures": _figures(rows, said),
             }
             for said in verdict.methods
         ],
@@ -158,10 +158,12 @@ def flops_text(flops: float) -> str:
     return f"{flops:,.3g} EFLOP"
 
 
-def _figures(rows: Rows, method: str, primary: int) -> list[Figure]:
-    study = rows.study
+def _figures(rows: Rows, said: MethodVerdict) -> list[Figure]:
+    study, method, primary = rows.study, said.method, said.level
     lines = [line for line in summarise(rows) if line.arm == "dense" or line.method == method]
     figures = []
+    if any(c.n for c in said.comparisons):
+        figures.append(difference_figure(said.comparisons, study))
     if any(line.metric(study) for line in lines):
         figures.append(metric_figure(lines, study, primary))
     if any(line.stop_step for line in lines):

@@ -34,12 +34,12 @@ def rounds(
     wrong = {name: rate for name, rate in rates.items() if not 0 < rate < 1}
     if wrong:
         raise ValueError(
-            f"a pruning rate is the fraction of surviving weights removed per round and lies between 0 and 1; got {wrong}"
+            f"a pruning rate is the fraction of survivors removed per round, between 0 and 1; got {wrong}"
         )
     if scope == "global":
         if len(set(rates.values())) > 1:
             raise ValueError(
-                f"a global ranking has one rate for all layers; got {dict(rates)}; use scope='layer' for a rate per kind of layer"
+                f"a global ranking has one rate for all layers, got {dict(rates)}; use scope='layer' for several"
             )
         left = sum(sizes.values())
         for _ in range(number):

@@ -19,7 +19,7 @@ def select(scores: Scores, keep: Mapping[str, int] | int, within: WeightMask) ->
     Ties are broken by position: the earlier entry (in the order of `within`, then row-major) is kept.
 
     Args:
-        scores: a score for every entry of each tensor to choose in; tensors of `within` without scores stay as they are.
+        scores: one per entry of each tensor to choose in; tensors of `within` without scores stay as they are.
         keep: per tensor (layer-wise), {name: how many}; or one number for all scored tensors together (global).
             A global choice leaves at least one entry in every scored tensor that had one (its highest score):
             an emptied layer cuts the network in two.
@@ -81,12 +81,13 @@ def _check(scores: Scores, keep: Mapping[str, int] | int, within: WeightMask, po
     strangers = sorted(set(scores) - set(within))
     if strangers:
         raise ValueError(
-            f"scores were given for {', '.join(strangers)}, which the mask does not have; its names are: {', '.join(within)}"
+            f"scores were given for {', '.join(strangers)}, not in the mask; its names are: {', '.join(within)}"
         )
     for name in pool:
         if scores[name].shape != within[name].shape:
             raise ValueError(
-                f"the score of {name} has shape {tuple(scores[name].shape)}, its mask {tuple(within[name].shape)}; they must be equal"
+                f"the score of {name} has shape {tuple(scores[name].shape)}, its mask {tuple(within[name].shape)}; "
+                "they must be equal"
             )
         if bool(torch.isnan(scores[name][within[name]]).any()):
             raise ValueError(f"a score of {name} is not a number, so it cannot be ranked; did the training diverge?")

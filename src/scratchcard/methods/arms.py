@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
 
 import torch
 
@@ -18,6 +17,8 @@ from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.seeds import derive
 
+_FRESH = "fresh-init"
+
 
 @dataclass(frozen=True)
 class FreshInit:
@@ -25,12 +26,16 @@ class FreshInit:
 
     # how many are drawn does not change any one of them
     replicates: int = field(default=3, metadata={"identity": False})
-    label: ClassVar[str] = "fresh-init"
+
+    @property
+    def label(self) -> str:
+        """The name in rows: "fresh-init"."""
+        return _FRESH
 
     def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterator[tuple[Ticket, Recipe]]:
         """Yield the ticket with other weights, one per replicate."""
         for replicate in range(self.replicates):
-            fresh = Fresh(derive(seed, self.label, ticket.level, replicate))
+            fresh = Fresh(derive(seed, _FRESH, ticket.level, replicate))
             yield replace(ticket, start=fresh, arm=self, replicate=replicate), recipe
 
 
@@ -47,7 +52,7 @@ class RandomMask:
 
     @property
     def label(self) -> str:
-        """ "random-mask-layerwise" or "random-mask-global"."""
+        """The name in rows, which says what the mask keeps: the layers' counts, or only the total."""
         return "random-mask-layerwise" if self.scope == "layer" else "random-mask-global"
 
     def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterator[tuple[Ticket, Recipe]]:
@@ -58,7 +63,7 @@ class RandomMask:
                 ticket.subnetwork.mask, ticket.prunable, self.scope, torch.Generator().manual_seed(chance)
             )
             # the weights of the fresh-init arm, so that the two differ in the places alone
-            fresh = Fresh(derive(seed, FreshInit.label, ticket.level, replicate))
+            fresh = Fresh(derive(seed, _FRESH, ticket.level, replicate))
             yield (
                 replace(ticket, subnetwork=MaskedWeights(shuffled), start=fresh, arm=self, replicate=replicate),
                 recipe,

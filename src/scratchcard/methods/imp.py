@@ -68,7 +68,7 @@ class IMP:
 
     @property
     def label(self) -> str:
-        """Short name in rows: "imp", with "-one-shot", "-global" and "-rewind-K" where these differ from the default."""
+        """Short name in rows: "imp", then "-one-shot", "-global", "-rewind-K" where not the default."""
         return (
             "imp"
             + ("-one-shot" if self.one_shot else "")
@@ -88,7 +88,7 @@ class IMP:
             )
         if self.rewind and task.start is not None:
             raise ValueError(
-                f"IMP(rewind={self.rewind}) needs the dense training, but Task(start=...) brings only its end; use rewind=0"
+                f"IMP(rewind={self.rewind}) needs the dense training, Task(start=...) brings only its end; use rewind=0"
             )
         self.weights(task)
 
@@ -131,7 +131,8 @@ class IMP:
         if not any(weight.prunable and weight.kind in self.rate for weight in found):
             kinds = sorted({weight.kind for weight in found if weight.prunable})
             raise ValueError(
-                f"IMP's rates are for {', '.join(self.rate)}, but what can be cut in this network is of kind {', '.join(kinds)}"
+                f"IMP's rates are for {', '.join(self.rate)}, but what can be cut in this network is of kind "
+                + ", ".join(kinds)
             )
         return [
             replace(weight, prunable=False, reason=f"the method has no rate for kind {weight.kind!r}")

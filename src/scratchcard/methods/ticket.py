@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Protocol
 
 from scratchcard.networks.subnetwork import MaskedWeights
+from scratchcard.networks.weights import Weight
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
 from scratchcard.types import Snapshot
@@ -76,6 +77,10 @@ class Method(Protocol):
         """Short name in rows and reports; different for methods of one study that differ in a hyper-parameter."""
         ...
 
+    def weights(self, task: Task) -> list[Weight]:
+        """What it would cut in the task's network and what not, and why."""
+        ...
+
     def densities(self, task: Task) -> list[float]:
         """Density at every level, entry 0 the dense network's: exact, before anything is trained."""
         ...
@@ -92,8 +97,15 @@ class Method(Protocol):
 class Arm(Protocol):
     """A control: a frozen dataclass that turns a ticket into others which differ from it in one thing only."""
 
-    label: ClassVar[str] | Any
-    replicates: int
+    @property
+    def label(self) -> str:
+        """Short name in rows and reports."""
+        ...
+
+    @property
+    def replicates(self) -> int:
+        """How many are drawn per ticket."""
+        ...
 
     def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterable[tuple[Ticket, Recipe]]:
         """Yield what to train instead of the ticket, one per replicate."""

@@ -19,7 +19,7 @@ from scratchcard.types import Tensors
 
 @dataclass(frozen=True)
 class Cost:
-    """Per example. One multiply-accumulate (MAC) is two FLOPs; only matrix products, convolutions and attention count."""
+    """Per example. One multiply-accumulate (MAC) is two FLOPs; matrix products, convolutions and attention count."""
 
     parameters: int
     """Every learnable number, biases and normalisation included; a shared one once."""
@@ -36,7 +36,7 @@ class Cost:
 
 
 def cost(model: nn.Module, example_inputs: Tensors) -> Cost:
-    """Count a network's parameters and floating-point operations per example, on the meta device (no arithmetic is done).
+    """Count a network's parameters and floating-point operations per example, on the meta device (nothing is computed).
 
     Args:
         model: any module; it is not touched. One that cannot run on the meta device is run on the CPU instead.

@@ -1,4 +1,4 @@
-"""The studies that come with scratchcard, by name: a task, the recipe and pruning rates of its paper, and their length."""
+"""The studies that come with scratchcard, by name: a task, with the recipe and pruning rates of its paper."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scratchcard.training.task import Task
 
 
 def digits(**options: Any) -> Study:
-    """Handwritten digits of 8 x 8 pixels, embedded in scikit-learn: a LeNet-300-100 small enough for a demonstration."""
+    """Handwritten digits of 8 x 8 pixels, embedded in scikit-learn: a LeNet-300-100 for a demonstration."""
     return Study(
         Task("digits", digits_network, load_data("digits")),
         Recipe(optimizer="adam", lr=1.2e-3, batch_size=60, steps=600, eval_every=20),

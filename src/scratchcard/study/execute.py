@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from scratchcard.masks.compare import counts, density, digest
-from scratchcard.methods.ticket import Dense, Fresh, Ticket
+from scratchcard.methods.ticket import Fresh, Ticket
 from scratchcard.networks.cost import Cost, cost
 from scratchcard.networks.forward import state_digest, with_state
 from scratchcard.networks.subnetwork import MaskedWeights
@@ -79,8 +79,8 @@ class Trainings:
         row = self.store.row(self.spec(dense).id)
         if row is not None and 0 in row.snapshots and row.snapshots[0] != self._digest_as_trained(model):
             raise ValueError(
-                f"the model factory of task {self.task.name!r} gives other weights for seed {ticket.seed} than when its dense network "
-                "was trained, so nothing can be rewound; draw all chance from torch's random state (and keep torch's version)"
+                f"the model factory of task {self.task.name!r} gives other weights for seed {ticket.seed} than when "
+                "its dense network was trained, so nothing can be rewound; draw all chance from torch's random state"
             )
         return model
 
@@ -244,8 +244,8 @@ def _check_cut(state: State, ticket: Ticket, task: Task) -> None:
     grown = [name for name, kept in ticket.subnetwork.mask.items() if name in state and bool(state[name][~kept].any())]
     if grown:
         raise ValueError(
-            f"cut weights of {', '.join(grown)} are no longer zero: the optimizer or loop of task {task.name!r} moves weights "
-            "whose gradients are zero; use one that does not, or call sc.hold in it"
+            f"cut weights of {', '.join(grown)} are no longer zero: the optimizer or loop of task {task.name!r} moves "
+            "weights whose gradients are zero; use one that does not, or call sc.hold in it"
         )
 
 
@@ -258,8 +258,9 @@ def _merged(
     ]
     if differing:
         raise Damaged(
-            f"run {earlier.id} was replayed and came out differently at step {', '.join(map(str, differing))}: it was recorded with torch "
-            f"{earlier.machine.get('torch')} on {earlier.machine.get('device')}, now torch {torch.__version__}; "
+            f"run {earlier.id} was replayed and came out differently at step {', '.join(map(str, differing))}: "
+            f"it was recorded with torch {earlier.machine.get('torch')} on {earlier.machine.get('device')}, "
+            f"now torch {torch.__version__}; "
             "use the recorded versions, or begin a new store"
         )
     return {**earlier.snapshots, **snapshots}, {**earlier.artefacts, **artefacts}

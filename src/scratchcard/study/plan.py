@@ -92,11 +92,12 @@ def price_of_one(task: Task, recipe: Recipe, store: Store | None = None, known: 
     torch.set_num_threads(1)
     try:
         model, steps = task.at_start(0), min(20, recipe.steps)
-        trial = train(model, task.data, task.loss_of, recipe, 0, sorted({0, min(3, steps), steps}))
-        for snapshot in trial:
-            if snapshot.step == min(3, steps):  # the first steps also pay for one-off preparations
-                began = time.perf_counter()
-        per_step = (time.perf_counter() - began) / max(steps - min(3, steps), 1)
+        warm = steps // 4  # the first steps also pay for one-off preparations
+        trial = train(model, task.data, task.loss_of, recipe, 0, sorted({warm, steps}))
+        next(trial)
+        began = time.perf_counter()
+        next(trial, None)
+        per_step = (time.perf_counter() - began) / (steps - warm)
         began = time.perf_counter()
         for split in (task.data.validation, task.data.test):
             evaluate(model, task, split, recipe)

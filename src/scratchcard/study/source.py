@@ -94,7 +94,7 @@ class _Reader:
         if statement is None:  # typed at a prompt: the byte code has neither comments nor line numbers
             code = getattr(value, "__code__", None)
             return f"{name} {self._code(code) if code else ''} [{closed_over}] {defaults}"
-        key = f"{module.__name__}:{getattr(statement, 'name', '')}:{hashlib.sha256(ast.dump(statement).encode()).hexdigest()}"
+        key = f"{module.__name__}: {ast.dump(statement)}"
         if key not in self.statements:
             self.statements[key] = ast.unparse(_without_docstrings(statement))
             for found in _names(statement):

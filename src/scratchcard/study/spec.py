@@ -63,7 +63,7 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Causes:
-    """The causes that the runs of one study have in common, read from the code once (worker processes do not see it)."""
+    """What the runs of one study have in common, read from the code once: worker processes do not see the code."""
 
     task: str
     recipe: str

@@ -54,7 +54,8 @@ class Store:
             self._check_version(manifest)
         elif not create:
             raise StoreError(
-                f"{self.folder} is not a store of scratchcard (it has no store.json); give the folder named by --store of a study"
+                f"{self.folder} is not a store of scratchcard (it has no store.json); "
+                "give the folder named by --store of a study"
             )
         elif self.folder.is_dir() and any(self.folder.iterdir()):
             raise StoreError(
@@ -152,7 +153,8 @@ class Store:
         path = (self.folder / artefact.file).resolve()
         if not path.is_relative_to(self.folder.resolve()):
             raise Damaged(
-                f"the store names a file outside of itself, {artefact.file!r}; it was tampered with: take it from its source again"
+                f"the store names a file outside of itself, {artefact.file!r}: it was tampered with; "
+                "take it from its source again"
             )
         try:
             content = path.read_bytes()
@@ -189,7 +191,7 @@ class Store:
                 spec, runs = StudySpec.model_validate(declared["spec"]), list(declared["runs"])
             except (ValueError, KeyError, TypeError) as error:
                 raise Damaged(
-                    f"{path} is not a study as it was written ({_first(error)}); delete that file and run the study again"
+                    f"{path} is not a study as it was written ({_first(error)}); delete it and run the study again"
                 ) from error
             found.append(Rows([row for run in runs if (row := self.row(run)) is not None], spec))
         return found
@@ -247,7 +249,7 @@ class Store:
             }
             what = reasons.get(error.errno or 0, f"{error.strerror}: choose another folder with --store")
             raise StoreError(
-                f"the store {self.folder} cannot be written, {what}; finished runs are safe and the same command continues"
+                f"the store {self.folder} cannot be written, {what}; finished runs are safe, the same command continues"
             ) from error
 
     def _check_version(self, manifest: Path) -> None:
@@ -255,7 +257,8 @@ class Store:
             version = json.loads(manifest.read_bytes())["format"]
         except (ValueError, KeyError, TypeError) as error:
             raise Damaged(
-                f'{manifest} is not as it was written ({_first(error)}); write {{"format": {FORMAT}}} into it, or give another store'
+                f'{manifest} is not as it was written ({_first(error)}); write {{"format": {FORMAT}}} into it, '
+                "or give another store"
             ) from error
         if version != FORMAT:
             raise StoreError(
@@ -270,7 +273,7 @@ class Store:
 
 def _again(artefact: Artefact) -> str:
     run = Path(artefact.file).parts[1].removesuffix(".safetensors")
-    return f"delete rows/{run}.json and tickets/{run}.json (where there is one) from the store and run the study again to make it anew"
+    return f"delete rows/{run}.json and tickets/{run}.json (if any) from the store and run the study again"
 
 
 def _first(error: Exception) -> str:

@@ -74,7 +74,8 @@ class Study:
             twice = sorted({label for label in labels if labels.count(label) > 1})
             if twice:
                 raise ValueError(
-                    f"each {kind} of a study needs a label of its own, but several are called {', '.join(twice)}; run them as two studies in one store"
+                    f"each {kind} of a study needs a label of its own, but several are called {', '.join(twice)}; "
+                    "run them as two studies in one store"
                 )
         if not self.methods:
             raise ValueError("a study needs at least one method, e.g. methods=[sc.IMP()]")
@@ -100,7 +101,7 @@ class Study:
 
     @cached_property
     def causes(self) -> Causes:
-        """The identity of what its runs have in common: the task's code, shapes and data, the recipe, methods, controls."""
+        """The identity of what its runs have in common: the task's code and data, recipe, methods, controls."""
         return Causes.of(self.task, self.recipe, self.methods, self.controls)
 
     @cached_property
@@ -145,7 +146,7 @@ class Study:
             method.check(self.task, self.recipe)
 
     def plan(self) -> Plan:
-        """What would run and what it costs; nothing is trained but a second's trial of the speed, and nothing written."""
+        """What would run and what it costs; nothing is written, and trained only for a second to see the speed."""
         self.check()
         specs = self._specs()
         store = Store(self.store) if (Path(self.store) / "store.json").exists() else None

@@ -118,7 +118,8 @@ def _in_processes(
             shown.at(len(store.row_ids() & ids))
     except TerminatedWorkerError as error:
         raise ValueError(
-            "a worker process was killed (often: memory ran out); finished runs are safe: run the same command again, with fewer --workers"
+            "a worker process was killed (often: memory ran out); finished runs are safe: "
+            "run the same command again, with fewer --workers"
         ) from error
     finally:
         pool.shutdown(wait=True, kill_workers=True)
@@ -162,7 +163,8 @@ def run_chain(trainings: Trainings, study: Study, label: str, seed: int) -> Iter
 
 def run_control(trainings: Trainings, study: Study, spec: RunSpec) -> str:
     """Train one control of one ticket; returns a sentence when it ended without a result, else ""."""
-    assert spec.method is not None and spec.arm is not None, "a control is an arm of a method's ticket"
+    assert spec.method is not None, "a control is an arm of a method's ticket"
+    assert spec.arm is not None, "a control is an arm of a method's ticket"
     method = next(method for method in study.methods if method.label == spec.method.label)
     arm = next(arm for arm in study.controls if arm.label == spec.arm.label)
     facts, mask = trainings.store.ticket(spec.ticket.id)

@@ -164,7 +164,7 @@ def _tensor(split: Any, column: str, size: int | None) -> Tensor:
         )
     if values.dtype == np.uint8 and values.ndim in (3, 4):
         return _pixels(values)
-    return torch.from_numpy(values)
+    return torch.tensor(values)
 
 
 def _images(encoded: Sequence[dict[str, Any]], column: str, size: int | None) -> Tensor:
@@ -188,6 +188,6 @@ def _images(encoded: Sequence[dict[str, Any]], column: str, size: int | None) ->
 
 def _pixels(values: np.ndarray) -> Tensor:
     """Bytes [N, H, W] or [N, H, W, C] as float32 [N, C, H, W] in [0, 1]."""
-    pixels = torch.from_numpy(values)
+    pixels = torch.tensor(values)  # a copy: what PIL and Arrow give must not be written to
     pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
     return pixels.contiguous().to(torch.float32).div_(255)  # moving bytes is cheaper than moving floats

@@ -10,7 +10,7 @@ import torch
 
 
 def derive(*causes: int | str) -> int:
-    """A seed in [0, 2^63) that depends on all causes and their order: `derive(seed, "fresh-init", level, replicate)`."""
+    """A seed in [0, 2^63) that depends on all causes and their order: `derive(seed, "fresh-init", level)`."""
     return int.from_bytes(hashlib.sha256(repr(causes).encode()).digest()[:8], "big") >> 1
 
 

@@ -80,7 +80,7 @@ class Task:
             model = self.model()
         if not isinstance(model, nn.Module):
             raise ValueError(
-                f"the model factory of task {self.name!r} must return a torch.nn.Module, it returned {type(model).__name__}"
+                f"the model factory of task {self.name!r} must return a torch.nn.Module, not {type(model).__name__}"
             )
         return model
 
@@ -121,12 +121,14 @@ class Task:
             ) from error
         if not backward_possible:
             raise ValueError(
-                f"the loss of task {self.name!r} must be a scalar tensor that depends on the weights, got {_shapes(loss)}; "
+                f"the loss of task {self.name!r} must be a scalar tensor that depends on the weights, got "
+                f"{_shapes(loss)}; "
                 "return a mean over the examples of the batch"
             )
         if not (bool(torch.isfinite(loss.detach())) and bool(torch.isfinite(torch.as_tensor(metric)))):
             raise ValueError(
-                f"before any training, the loss of task {self.name!r} on one batch is {float(loss.detach())}; check the inputs, targets and initialisation"
+                f"before any training, the loss of task {self.name!r} on one batch is {float(loss.detach())}; "
+                "check the inputs, targets and initialisation"
             )
 
 

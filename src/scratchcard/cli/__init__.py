@@ -1,0 +1,33 @@
+"""The command line: one file per verb. A user's mistake is one sentence and exit code 2, nothing lost."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from scratchcard.cli.inspect import inspect
+from scratchcard.cli.report import report
+from scratchcard.cli.study import study
+
+app = typer.Typer(
+    help="Is there a smaller network as good as yours? Finds tickets, runs the controls, gives a verdict.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(study)
+app.command()(report)
+app.command()(inspect)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("\nscratchcard: stopped; finished runs are safe and the same command continues", file=sys.stderr)
+        sys.exit(130)
+    except ValueError as error:
+        print(f"scratchcard: {error}", file=sys.stderr)
+        sys.exit(2)

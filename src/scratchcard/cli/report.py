@@ -1,0 +1,34 @@
+"""`scratchcard report STORE`: the verdict and the report of a study, from its rows alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scratchcard.evidence.report import report as write_report
+from scratchcard.evidence.summary import markdown
+from scratchcard.evidence.verdict import judge
+from scratchcard.study.study import read
+from scratchcard.words import unknown
+
+
+def report(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of finished runs, as given to study --store.")],
+    name: Annotated[str | None, typer.Option("--study", help="Which study, by name; default: the latest.")] = None,
+    to: Annotated[Path, typer.Option("--report", help="Where the report goes.")] = Path("report.html"),
+    table: Annotated[bool, typer.Option("--markdown", help="Print the table of results as Markdown too.")] = False,
+) -> None:
+    """Judge a study again and write its report; needs no task code and trains nothing."""
+    studies = read(store)
+    if not studies:
+        raise ValueError(f"the store {store} has no study in it yet; run scratchcard study TASK --store {store} first")
+    names = [rows.study.name for rows in studies]
+    if name is not None and name not in names:
+        raise ValueError(unknown("study", name, names))
+    rows = studies[0 if name is None else names.index(name)]
+    typer.echo(judge(rows))
+    if table:
+        typer.echo(f"\n{markdown(rows)}")
+    typer.echo(f"\nreport: {write_report(rows, to)}")

@@ -1,0 +1,104 @@
+"""`scratchcard study TASK`: train, find tickets, run the controls, judge, report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scratchcard.evidence.report import report as write_report
+from scratchcard.evidence.verdict import judge
+from scratchcard.study.named import named_study, with_recipe
+from scratchcard.study.study import Study, cores
+from scratchcard.training.recipe import Recipe
+from scratchcard.words import unknown
+
+TaskName = Annotated[
+    str,
+    typer.Argument(
+        metavar="TASK", help="A built-in name (digits, mnist, cifar10), path/to/file.py[:name], or package.module:name."
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help=f"Override a recipe field: {', '.join(f.name for f in fields(Recipe))}."
+    ),
+]
+
+
+def study(
+    task: TaskName,
+    seeds: Annotated[str | None, typer.Option(help="How many, or which: 5, or 0,1,7.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Pruning rounds of every method.")] = None,
+    controls: Annotated[
+        str | None, typer.Option(help='Which controls, by label, e.g. fresh-init,random-mask-layerwise, or "none".')
+    ] = None,
+    margin: Annotated[float | None, typer.Option(help="How much worse still counts as matching.")] = None,
+    primary: Annotated[float | None, typer.Option(help="Density that the verdict is about.")] = None,
+    measure: Annotated[str | None, typer.Option(help="Where in a run the metric is read: end or early_stop.")] = None,
+    set_: Settings = None,
+    store: Annotated[Path, typer.Option(help="Folder of finished runs.")] = Path("runs"),
+    workers: Annotated[
+        int | None, typer.Option(help="Processes of one thread each; default: as many as cores.")
+    ] = None,
+    to: Annotated[Path, typer.Option("--report", help="Where the report goes.")] = Path("report.html"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run and what it would cost.")] = False,
+) -> None:
+    """Find smaller networks for a task, run the controls that say why they work, and give a verdict.
+
+    Safe to stop or kill at any moment: the same command continues.
+    """
+    workers = workers if workers is not None else cores()
+    if workers < 1:
+        raise ValueError(f"a study needs at least one worker, got --workers {workers}")
+    asked = _asked(
+        with_recipe(named_study(task), settings_of(set_ or [])), seeds, rounds, controls, margin, primary, measure
+    )
+    asked = replace(asked, store=store, command=shlex.join(["scratchcard", *sys.argv[1:]]))
+    if dry_run:
+        typer.echo(f"{asked.task.data.describe()}\n{asked.plan().describe(workers)}")
+        return
+    rows = asked.run(workers=workers)
+    typer.echo(judge(rows))
+    typer.echo(f"\nreport: {write_report(rows, to)}")
+
+
+def _asked(
+    study: Study,
+    seeds: str | None,
+    rounds: int | None,
+    controls: str | None,
+    margin: float | None,
+    primary: float | None,
+    measure: str | None,
+) -> Study:
+    """The study with what the options say."""
+    given: dict[str, Any] = {"margin": margin, "primary": primary, "measure": measure}
+    if seeds is not None:
+        given["seeds"] = _seeds(seeds)
+    if rounds is not None:
+        given["methods"] = [replace(method, rounds=rounds) for method in study.methods]  # pyright: ignore[reportArgumentType]
+    if controls is not None:
+        given["arms"] = [] if controls == "none" else [label.strip() for label in controls.split(",") if label.strip()]
+    return replace(study, **{name: value for name, value in given.items() if value is not None})
+
+
+def _seeds(text: str) -> int | list[int]:
+    try:
+        return [int(part) for part in text.split(",")] if "," in text else int(text)
+    except ValueError as error:
+        raise ValueError(f"--seeds takes a number of seeds or a list such as 0,1,7; got {text!r}") from error
+
+
+def settings_of(texts: list[str]) -> dict[str, str]:
+    """Read the --set options: recipe field -> text."""
+    names = [field.name for field in fields(Recipe)]
+    for text in texts:
+        if "=" not in text:
+            raise ValueError(f"--set takes FIELD=VALUE, got {text!r}; " + unknown("recipe field", text, names))
+    return dict(text.split("=", 1) for text in texts)
