@@ -124,6 +124,9 @@ class StudySpec(Frozen):
     higher_is_better: bool
     metric_is_fraction: bool
     """True for accuracies in [0, 1]: printed in per cent and percentage points."""
+    resolution: float = 0.0
+    """The smallest step between two possible values of the metric, e.g. 1 / 360 for an accuracy on 360 test examples;
+    0 for a continuous metric. Numbers that agree are known to agree only up to this."""
     loss: str
     dense_given: bool = False
     """True when the person brought a trained dense model (Task.start): it was measured, not trained."""

@@ -174,3 +174,20 @@ def test_without_spread_two_seeds_decide(mean, sd):
 @pytest.mark.parametrize(("mean", "sd"), [(0.0, float("nan")), (0.005, 1.0)])
 def test_no_number_of_seeds_is_promised_without_a_known_spread_or_beyond_200(mean, sd):
     assert seeds_needed(mean, sd, 0.005, 0.05) is None
+
+
+def test_two_equal_differences_of_a_coarse_metric_are_no_certainty() -> None:
+    grain = 1 / 150  # an accuracy on 150 examples: two seeds that are both one example better show very little
+    agreeing = paired([grain, grain], margin=0.01, grain=grain)
+    assert agreeing.p_difference > 0.05
+    assert agreeing.p_equivalence > 0.05
+    assert agreeing.low < 0 < agreeing.high
+
+
+@given(st.lists(st.integers(-20, 20), min_size=2, max_size=8), st.floats(1e-4, 0.1))
+def test_a_grain_never_narrows_an_interval(counts: list[int], grain: float) -> None:
+    values = [count * grain for count in counts]
+    fine, coarse = paired(values, margin=0.01), paired(values, margin=0.01, grain=grain)
+    assert coarse.low <= fine.low
+    assert coarse.high >= fine.high
+    assert coarse.sd >= grain / 6**0.5 * (1 - 1e-12)

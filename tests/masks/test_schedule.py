@@ -106,5 +106,5 @@ def test_a_rate_that_removes_nothing_or_everything_is_refused(rate):
 
 
 def test_a_global_ranking_with_several_rates_is_refused():
-    with pytest.raises(ValueError, match="one rate for all layers.*scope='layer'"):
+    with pytest.raises(ValueError, match=r"one rate for all layers.*scope='layer'"):
         list(rounds({"w": 10, "v": 10}, {"w": 0.1, "v": 0.2}, "global", 1))

@@ -101,14 +101,14 @@ def test_infinite_scores_can_be_ranked_and_what_is_cut_may_be_anything():
 @pytest.mark.parametrize(
     ("scores", "keep", "sentence"),
     [
-        ({"v": torch.rand(4)}, 1, "given for v, which the mask does not have; its names are: w, x"),
+        ({"v": torch.rand(4)}, 1, r"given for v.*its names are: w, x"),
         ({"w": torch.rand(2, 2)}, 1, r"score of w has shape \(2, 2\), its mask \(4,\)"),
-        ({"w": torch.tensor([1.0, 2.0, 3.0, float("nan")])}, 1, "score of w is not a number.*diverge"),
-        ({"w": torch.rand(4), "x": torch.rand(4)}, 1, "asked to keep 1 of the 7 .* from 2 .* to 7"),
-        ({"w": torch.rand(4), "x": torch.rand(4)}, 8, "asked to keep 8 of the 7"),
-        ({"w": torch.rand(4)}, {"w": 0}, "asked to keep 0 of the 4 entries left in w.*at least 1"),
-        ({"x": torch.rand(4)}, {"x": 4}, "asked to keep 4 of the 3 entries left in x"),
-        ({"w": torch.rand(4)}, {"x": 1}, "asked to keep 1 .* in x.*that have scores"),
+        ({"w": torch.tensor([1.0, 2.0, 3.0, float("nan")])}, 1, r"score of w is not a number.*diverge"),
+        ({"w": torch.rand(4), "x": torch.rand(4)}, 1, r"asked to keep 1 of the 7 .* from 2 .* to 7"),
+        ({"w": torch.rand(4), "x": torch.rand(4)}, 8, r"asked to keep 8 of the 7"),
+        ({"w": torch.rand(4)}, {"w": 0}, r"asked to keep 0 of the 4 entries left in w.*at least 1"),
+        ({"x": torch.rand(4)}, {"x": 4}, r"asked to keep 4 of the 3 entries left in x"),
+        ({"w": torch.rand(4)}, {"x": 1}, r"asked to keep 1 .* in x.*that have scores"),
     ],
 )
 def test_what_cannot_be_selected_is_refused_in_a_sentence(scores, keep, sentence):

@@ -73,9 +73,7 @@ def compare(rows: Rows) -> list[Comparison]:
     study, margin = rows.study, _margin(rows)
     found = []
     for method, plan in study.methods.items():
-        ran = {
-            (row.level, row.arm): row.density for row in rows if row.method == method and row.arm != "dense"
-        }
+        ran = {(row.level, row.arm): row.density for row in rows if row.method == method and row.arm != "dense"}
         controls = [arm for arm in study.arms if arm not in ("dense", "ticket")]
         controls += sorted({arm for _, arm in ran} - {*study.arms, "ticket"})
         for level in sorted({level for level, arm in ran if arm == "ticket"} | {plan.primary}):
@@ -134,9 +132,7 @@ def margin_text(comparison: Comparison, study: StudySpec) -> str:
     return difference_text(comparison.margin, study).lstrip("+")
 
 
-def _per_seed(
-    rows: Rows, method: str, level: int, arm: str, value: Value
-) -> tuple[dict[int, float], list[str]]:
+def _per_seed(rows: Rows, method: str, level: int, arm: str, value: Value) -> tuple[dict[int, float], list[str]]:
     values: dict[int, list[float]] = defaultdict(list)
     missing, ran = [], set()
     for row in rows:
@@ -168,7 +164,7 @@ def _uncorrected(
     rows: Rows, method: str, level: int, density: float, arm: str, margin: float, primary: bool
 ) -> Comparison:
     numbers, missing = differences(rows, method, level, arm, metric(rows.study))
-    tested = paired(numbers, 0.0 if np.isnan(margin) else margin, rows.study.alpha)
+    tested = paired(numbers, 0.0 if np.isnan(margin) else margin, rows.study.alpha, rows.study.resolution)
     return Comparison(
         method=method,
         level=level,

@@ -51,12 +51,12 @@ def _accuracy(rows: Rows, dense: Comparison) -> Leg:
     numbers, _ = differences(rows, dense.method, dense.level, "dense", metric(study))
     alpha = alpha_per_method(study)
     if dense.n < 2:
-        return Leg("accuracy", "undecided", f"{dense.n} seeds with both runs finished, at least 2 needed")
-    low, high = (float(end) for end in t_interval(numbers, 2 * alpha))
-    bound = f"the margin is -{margin_text(dense, study)}"
-    if p_above(numbers, -dense.margin) <= alpha or dense.claim == "better":
+        return Leg("accuracy", "undecided", f"seeds with both runs finished: {dense.n}, at least 2 needed")
+    low, high = (float(end) for end in t_interval(numbers, 2 * alpha, study.resolution))
+    bound = f"at most {margin_text(dense, study)} below is allowed"
+    if p_above(numbers, -dense.margin, study.resolution) <= alpha or dense.claim == "better":
         return Leg("accuracy", "holds", f"at worst {difference_text(low, study)} against dense; {bound}")
-    if p_below(numbers, -dense.margin) <= alpha:
+    if p_below(numbers, -dense.margin, study.resolution) <= alpha:
         return Leg("accuracy", "fails", f"at best {difference_text(high, study)} against dense; {bound}")
     between = f"between {difference_text(low, study)} and {difference_text(high, study)}"
     return Leg("accuracy", "undecided", f"{between} against dense; {bound}")
@@ -65,28 +65,27 @@ def _accuracy(rows: Rows, dense: Comparison) -> Leg:
 def _training_time(rows: Rows, dense: Comparison) -> Leg:
     study = rows.study
     if study.dense_given:
-        return Leg(
-            "training time", "undecided", "the dense network was given trained; its training was not observed"
-        )
+        return Leg("training time", "undecided", "the dense network was given trained; its training was not observed")
 
     def log_step(row: Row) -> float | None:
         return None if row.early_stop is None else math.log(max(row.early_stop.step, 1))
 
     logs, _ = differences(rows, dense.method, dense.level, "dense", log_step)
     if len(logs) < 2:
-        return Leg(
-            "training time", "undecided", f"{len(logs)} seeds with both early-stop steps, at least 2 needed"
-        )
+        return Leg("training time", "undecided", f"seeds with both early-stop steps: {len(logs)}, at least 2 needed")
     alpha, limit = alpha_per_method(study), math.log1p(study.time_margin)
-    low, high = (math.exp(float(end)) for end in t_interval(logs, 2 * alpha))
+    # steps are seen only where the run was evaluated: that grid's width relative to the dense run's early stop
+    stops = [row.early_stop.step for row in _done(rows, dense, "dense") if row.early_stop is not None]
+    grain = study.recipe.get("eval_every", 0) / max(fmean(stops), 1)
+    low, high = (math.exp(float(end)) for end in t_interval(logs, 2 * alpha, grain))
     text = (
         f"early-stop step {math.exp(fmean(logs)):.2f} [{low:.2f}, {high:.2f}] times the dense one's; "
         f"at most {1 + study.time_margin:.2f} allowed"
     )
     # A censored step can only be later than seen: late tickets may hide a failure, late dense runs a success.
-    if p_below(logs, limit) <= alpha:
+    if p_below(logs, limit, grain) <= alpha:
         hidden, status = _censored(rows, dense, "ticket"), "holds"
-    elif p_above(logs, limit) <= alpha:
+    elif p_above(logs, limit, grain) <= alpha:
         hidden, status = _censored(rows, dense, "dense"), "fails"
     else:
         return Leg("training time", "undecided", text)
@@ -100,9 +99,7 @@ def _size(rows: Rows, dense: Comparison) -> Leg:
     if not before or not after:
         return Leg("size", "undecided", "no finished run of the dense network or of the ticket")
     full, most = min(row.nonzero for row in before), max(row.nonzero for row in after)
-    return Leg(
-        "size", "holds" if most < full else "fails", f"{most:,} of {full:,} learnable numbers are not cut"
-    )
+    return Leg("size", "holds" if most < full else "fails", f"{most:,} of {full:,} learnable numbers are not cut")
 
 
 def _done(rows: Rows, dense: Comparison, arm: str) -> list[Row]:

@@ -19,18 +19,28 @@ MOST_SEEDS = 200
 """Beyond this many seeds a study is not said to be decidable."""
 
 
-def _mean_sd(differences: ArrayLike) -> tuple[Any, Any]:
-    """Mean and standard deviation over the last axis; equal numbers have a spread of exactly 0."""
+def mean_sd(differences: ArrayLike, grain: ArrayLike = 0.0) -> tuple[Any, Any]:
+    """Mean and standard deviation over the last axis, the latter never below what the grain of the numbers hides.
+
+    Args:
+        differences: [..., seeds], 2 seeds or more.
+        grain: the smallest step between two possible values of either side, e.g. 1 / 360 for an accuracy on 360
+            examples; 0 for a continuous measure, where equal numbers have a spread of exactly 0. Two accuracies that
+            agree may differ by less than the grain: a number rounded to it is uncertain by grain / sqrt(12), a
+            difference of two by grain / sqrt(6) (Sheppard's correction).
+    """
     values = np.asarray(differences, dtype=float)
-    return values.mean(-1), np.where(np.ptp(values, -1) == 0, 0.0, values.std(-1, ddof=1))
+    seen = np.where(np.ptp(values, -1) == 0, 0.0, values.std(-1, ddof=1))
+    return values.mean(-1), np.maximum(seen, np.asarray(grain, dtype=float) / np.sqrt(6))
 
 
-def p_above(differences: ArrayLike, bound: ArrayLike) -> Any:
+def p_above(differences: ArrayLike, bound: ArrayLike, grain: ArrayLike = 0.0) -> Any:
     """One-sided p-value of the claim that the true mean lies above a bound (Student's t).
 
     Args:
         differences: [..., seeds], in the metric's unit.
         bound: number(s) the mean is claimed to exceed, same unit.
+        grain: see `mean_sd`.
 
     Returns:
         p in [0, 1]. With fewer than 2 seeds nothing can be claimed: 1. Without spread the mean is taken
@@ -40,22 +50,23 @@ def p_above(differences: ArrayLike, bound: ArrayLike) -> Any:
     n = values.shape[-1]
     if n < 2:
         return np.ones(np.broadcast_shapes(values.shape[:-1], np.shape(bound)))
-    mean, sd = _mean_sd(values)
+    mean, sd = mean_sd(values, grain)
     standard_error = np.where(sd > 0, sd, 1.0) / np.sqrt(n)
     return np.where(sd > 0, stdtr(n - 1, (bound - mean) / standard_error), np.where(mean > bound, 0.0, 1.0))
 
 
-def p_below(differences: ArrayLike, bound: ArrayLike) -> Any:
+def p_below(differences: ArrayLike, bound: ArrayLike, grain: ArrayLike = 0.0) -> Any:
     """One-sided p-value of the claim that the true mean lies below a bound; the mirror image of `p_above`."""
-    return p_above(-np.asarray(differences, dtype=float), -np.asarray(bound, dtype=float))
+    return p_above(-np.asarray(differences, dtype=float), -np.asarray(bound, dtype=float), grain)
 
 
-def t_interval(differences: ArrayLike, alpha: float = 0.05) -> tuple[Any, Any]:
+def t_interval(differences: ArrayLike, alpha: float = 0.05, grain: ArrayLike = 0.0) -> tuple[Any, Any]:
     """Two-sided (1 - alpha) t interval of the mean; each end alone is a one-sided bound at alpha / 2.
 
     Args:
         differences: [..., seeds].
         alpha: 0.05 gives a 95 % interval.
+        grain: see `mean_sd`.
 
     Returns:
         (low, high), each [...]; nan with fewer than 2 seeds, both equal to the mean when there is no spread.
@@ -65,7 +76,7 @@ def t_interval(differences: ArrayLike, alpha: float = 0.05) -> tuple[Any, Any]:
     if n < 2:
         nothing = np.full(values.shape[:-1], np.nan)
         return nothing, nothing
-    mean, sd = _mean_sd(values)
+    mean, sd = mean_sd(values, grain)
     half = stdtrit(n - 1, 1 - alpha / 2) * sd / np.sqrt(n)
     return mean - half, mean + half
 
@@ -85,13 +96,14 @@ class Paired:
     """TOST (Schuirmann 1987), of "the mean is within the margin": the larger of two one-sided p-values."""
 
 
-def paired(differences: ArrayLike, margin: ArrayLike, alpha: float = 0.05) -> Paired:
+def paired(differences: ArrayLike, margin: ArrayLike, alpha: float = 0.05, grain: ArrayLike = 0.0) -> Paired:
     """Test differences for "not 0" and for "within the margin" at once.
 
     Args:
         differences: [..., seeds], positive = better.
         margin: half-width of the equivalence region, >= 0, in the unit of the differences.
         alpha: the interval covers 1 - alpha.
+        grain: see `mean_sd`.
 
     Returns:
         `Paired`; with one seed interval and spread are nan and both p-values 1; with none, so is the mean.
@@ -100,15 +112,17 @@ def paired(differences: ArrayLike, margin: ArrayLike, alpha: float = 0.05) -> Pa
     n = values.shape[-1]
     nothing = np.full(values.shape[:-1], np.nan)
     mean = values.mean(-1) if n else nothing
-    low, high = t_interval(values, alpha)
+    low, high = t_interval(values, alpha, grain)
     return Paired(
         n=n,
         mean=mean,
-        sd=_mean_sd(values)[1] if n > 1 else nothing,
+        sd=mean_sd(values, grain)[1] if n > 1 else nothing,
         low=low,
         high=high,
-        p_difference=np.minimum(1.0, 2 * np.minimum(p_above(values, 0.0), p_below(values, 0.0))),
-        p_equivalence=np.maximum(p_above(values, -np.asarray(margin, dtype=float)), p_below(values, margin)),
+        p_difference=np.minimum(1.0, 2 * np.minimum(p_above(values, 0.0, grain), p_below(values, 0.0, grain))),
+        p_equivalence=np.maximum(
+            p_above(values, -np.asarray(margin, dtype=float), grain), p_below(values, margin, grain)
+        ),
     )
 
 
@@ -139,9 +153,7 @@ def holm(p_difference: ArrayLike, p_equivalence: ArrayLike) -> tuple[Floats, Flo
 
     Sources: Holm 1979, Scand. J. Statist. 6; Shaffer 1986, JASA 81, section 2 (logically related hypotheses).
     """
-    p = np.concatenate(
-        [np.asarray(p_difference, dtype=float), np.asarray(p_equivalence, dtype=float)], axis=-1
-    )
+    p = np.concatenate([np.asarray(p_difference, dtype=float), np.asarray(p_equivalence, dtype=float)], axis=-1)
     m = p.shape[-1] // 2
     order = np.argsort(p, axis=-1, kind="stable")
     rank = np.argsort(order, axis=-1, kind="stable")

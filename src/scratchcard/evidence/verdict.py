@@ -15,7 +15,7 @@ from scratchcard.evidence.comparison import (
     metric,
 )
 from scratchcard.evidence.legs import Leg, alpha_per_method, legs_of
-from scratchcard.evidence.statistics import MOST_SEEDS, p_below, seeds_needed
+from scratchcard.evidence.statistics import MOST_SEEDS, mean_sd, p_below, seeds_needed
 from scratchcard.evidence.summary import density_text
 from scratchcard.row import Rows, StudySpec
 
@@ -98,14 +98,10 @@ def judge(rows: Rows) -> Verdict:
         ValueError: if the study has no method.
     """
     if not rows.study.methods:
-        raise ValueError(
-            f"study {rows.study.name!r} has no method, so there is nothing to judge; give it one"
-        )
+        raise ValueError(f"study {rows.study.name!r} has no method, so there is nothing to judge; give it one")
     found = compare(rows)
     family = sum(c.primary for c in found)
-    methods = [
-        _method(rows, name, [c for c in found if c.method == name], family) for name in rows.study.methods
-    ]
+    methods = [_method(rows, name, [c for c in found if c.method == name], family) for name in rows.study.methods]
     best = min(methods, key=lambda verdict: (list(Outcome).index(verdict.outcome), verdict.density))
     return Verdict(rows.study.name, methods, best.sentence)
 
@@ -129,7 +125,7 @@ def _method(rows: Rows, method: str, own: list[Comparison], family: int) -> Meth
     else:
         outcome = Outcome.UNDECIDED
         numbers, _ = differences(rows, method, dense.level, "dense", metric(study))
-        sd = float(numbers.std(ddof=1)) if dense.n > 1 else math.nan
+        sd = float(mean_sd(numbers, study.resolution)[1]) if dense.n > 1 else math.nan
         needed = seeds_needed(dense.mean, sd, dense.margin, study.alpha / family)
     sentence = outcome.value.format(
         ticket=f"the {method} ticket at density {density_text(dense.density)}",
@@ -137,9 +133,7 @@ def _method(rows: Rows, method: str, own: list[Comparison], family: int) -> Meth
         margin=margin_text(dense, study),
         n=dense.n,
         seeds=len(study.seeds),
-        control=" and ".join(
-            f"{_CONTROLS.get(c.arm, (c.arm,))[0]} ({effect_text(c, study)})" for c in as_good
-        ),
+        control=" and ".join(f"{_CONTROLS.get(c.arm, (c.arm,))[0]} ({effect_text(c, study)})" for c in as_good),
         levels=len(levels),
         more=_more_text(dense, needed),
     )
@@ -165,7 +159,7 @@ def _worse_at_every_level(rows: Rows, method: str, levels: set[int], margin: flo
     An intersection-union test (Berger 1982): every level has to reject, so none of them pays for the others.
     """
     tests = [differences(rows, method, level, "dense", metric(rows.study))[0] for level in levels]
-    return all(p_below(numbers, -margin) <= alpha_per_method(rows.study) for numbers in tests)
+    return all(p_below(numbers, -margin, rows.study.resolution) <= alpha_per_method(rows.study) for numbers in tests)
 
 
 def _more_text(dense: Comparison, needed: int | None) -> str:

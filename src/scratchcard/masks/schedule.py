@@ -33,9 +33,7 @@ def rounds(
     """
     wrong = {name: rate for name, rate in rates.items() if not 0 < rate < 1}
     if wrong:
-        raise ValueError(
-            f"a pruning rate is the fraction of survivors removed per round, between 0 and 1; got {wrong}"
-        )
+        raise ValueError(f"a pruning rate is the fraction of survivors removed per round, between 0 and 1; got {wrong}")
     if scope == "global":
         if len(set(rates.values())) > 1:
             raise ValueError(

@@ -122,6 +122,7 @@ class Study:
             metric=metric.name,
             higher_is_better=metric.higher_is_better,
             metric_is_fraction=metric.fraction,
+            resolution=1 / self.task.data.test_targets if metric.fraction else 0.0,
             loss=self.task.loss if isinstance(self.task.loss, str) else getattr(self.task.loss, "__name__", "own loss"),
             dense_given=self.task.start is not None,
             recipe=_json(self.recipe.fields()),

@@ -98,6 +98,12 @@ class Data:
         train, validation, test = len(self.train), len(self.validation), len(self.test)
         return f"{self.name}: {train:,} train, {validation:,} validation{how}, {test:,} test"
 
+    @property
+    def test_targets(self) -> int:
+        """How many things the test split asks for: examples, or tokens where every position has a target."""
+        targets = self.test.targets if isinstance(self.test, InMemory) else None
+        return targets.numel() if isinstance(targets, Tensor) and not targets.is_floating_point() else len(self.test)
+
     def digest(self) -> str:
         """SHA-256 (hexadecimal) over the digests of the three splits; the name plays no part."""
         parts = [self.train.digest(), self.validation.digest(), self.test.digest()]
