@@ -31,9 +31,7 @@ TRUTHS = {
 """True differences, in margins: ticket minus dense, then minus each of three controls."""
 
 
-def differences(
-    random: np.random.Generator, noise: str, truth: str, margin: float, studies: int, seeds: int
-) -> Floats:
+def differences(random: np.random.Generator, noise: str, truth: str, margin: float, studies: int, seeds: int) -> Floats:
     """Per-seed differences [studies, comparisons, seeds]; all comparisons share the ticket's runs.
 
     The ticket's noise is of the kind named, the other arms' is Gaussian and half as wide: equal noise on both
@@ -60,9 +58,7 @@ def false_claims(numbers: Floats, truth: str, margin: float, adjust: Adjust = ho
 
 
 def main(studies: int) -> None:
-    print(
-        f"{studies:,} studies a line, {CONTROLS + 1} comparisons each, alpha = {ALPHA:.0%}; worst of margins"
-    )
+    print(f"{studies:,} studies a line, {CONTROLS + 1} comparisons each, alpha = {ALPHA:.0%}; worst of margins")
     print("of 1, 3 and 10 standard deviations of a run. Per cent of studies with a false claim.\n")
     print("| noise | truth | seeds | better | worse | equivalent | any |")
     print("|---|---|---|---|---|---|---|")

@@ -43,7 +43,7 @@ def bare(model: torch.nn.Module, data: Data, steps: int) -> Iterator[None]:
 
 
 def ours(model: torch.nn.Module, data: Data, steps: int) -> Iterator[None]:
-    """scratchcard's loop, stopping after every `steps` steps; evaluation is the caller's and not in it."""
+    """The loop of scratchcard, stopping after every `steps` steps; evaluation is the caller's and not in it."""
     recipe = Recipe(steps=10**6, lr=1.2e-3, batch_size=BATCH, eval_every=10**6)
     for snapshot in train(model, data, F.cross_entropy, recipe, 0, range(steps, 10**6, steps)):
         assert snapshot.step > 0

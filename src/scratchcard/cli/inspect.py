@@ -6,16 +6,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from scratchcard.cli.study import Settings, TaskName, settings_of
+from scratchcard.cli.study import DataOptions, Settings, TaskName, study_of
 from scratchcard.networks.cost import cost
 from scratchcard.study.budget import in_words
-from scratchcard.study.named import named_study, with_recipe
 from scratchcard.training.evaluate import evaluate
 
 
-def inspect(task: TaskName, set_: Settings = None) -> None:
+def inspect(task: TaskName, set_: Settings = None, data: DataOptions = None) -> None:
     """Show the weights of a task's network, which of them can be pruned, and what the network costs."""
-    study = with_recipe(named_study(task), settings_of(set_ or []))
+    study = study_of(task, set_, data)
     study.check()
     console = Console()
     console.print(study.task.data.describe(), highlight=False, markup=False)

@@ -17,16 +17,24 @@ from scratchcard.study.study import Study, cores
 from scratchcard.training.recipe import Recipe
 from scratchcard.words import unknown
 
+_FIELDS = [field.name for field in fields(Recipe)]
+
 TaskName = Annotated[
     str,
     typer.Argument(
-        metavar="TASK", help="A built-in name (digits, mnist, cifar10), path/to/file.py[:name], or package.module:name."
+        metavar="TASK",
+        help="A built-in name (digits, mnist, cifar10, teacher), path/to/file.py[:name], or package.module:name.",
     ),
 ]
 Settings = Annotated[
     list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help=f"Override a recipe field: {', '.join(_FIELDS)}."),
+]
+
+DataOptions = Annotated[
+    list[str] | None,
     typer.Option(
-        "--set", metavar="FIELD=VALUE", help=f"Override a recipe field: {', '.join(f.name for f in fields(Recipe))}."
+        "--data", metavar="OPTION=VALUE", help="Of a built-in task's data, e.g. size=16 and n=9000 of cifar10."
     ),
 ]
 
@@ -42,6 +50,7 @@ def study(
     primary: Annotated[float | None, typer.Option(help="Density that the verdict is about.")] = None,
     measure: Annotated[str | None, typer.Option(help="Where in a run the metric is read: end or early_stop.")] = None,
     set_: Settings = None,
+    data: DataOptions = None,
     store: Annotated[Path, typer.Option(help="Folder of finished runs.")] = Path("runs"),
     workers: Annotated[
         int | None, typer.Option(help="Processes of one thread each; default: as many as cores.")
@@ -56,9 +65,7 @@ def study(
     workers = workers if workers is not None else cores()
     if workers < 1:
         raise ValueError(f"a study needs at least one worker, got --workers {workers}")
-    asked = _asked(
-        with_recipe(named_study(task), settings_of(set_ or [])), seeds, rounds, controls, margin, primary, measure
-    )
+    asked = _asked(study_of(task, set_, data), seeds, rounds, controls, margin, primary, measure)
     asked = replace(asked, store=store, command=shlex.join(["scratchcard", *sys.argv[1:]]))
     if dry_run:
         typer.echo(f"{asked.task.data.describe()}\n{asked.plan().describe(workers)}")
@@ -66,6 +73,20 @@ def study(
     rows = asked.run(workers=workers)
     typer.echo(judge(rows))
     typer.echo(f"\nreport: {write_report(rows, to)}")
+
+
+def study_of(task: str, settings: list[str] | None, data: list[str] | None) -> Study:
+    """The study that TASK and the options --set and --data stand for."""
+    for text in settings or []:
+        if "=" not in text:
+            raise ValueError(f"--set takes FIELD=VALUE, got {text!r}; " + unknown("recipe field", text, _FIELDS))
+    for text in data or []:
+        if "=" not in text:
+            raise ValueError(f"--data takes OPTION=VALUE, e.g. size=16, got {text!r}")
+    parsed, options = (
+        {text.partition("=")[0]: text.partition("=")[2] for text in given or []} for given in (settings, data)
+    )
+    return with_recipe(named_study(task, options), parsed)
 
 
 def _asked(
@@ -93,12 +114,3 @@ def _seeds(text: str) -> int | list[int]:
         return [int(part) for part in text.split(",")] if "," in text else int(text)
     except ValueError as error:
         raise ValueError(f"--seeds takes a number of seeds or a list such as 0,1,7; got {text!r}") from error
-
-
-def settings_of(texts: list[str]) -> dict[str, str]:
-    """Read the --set options: recipe field -> text."""
-    names = [field.name for field in fields(Recipe)]
-    for text in texts:
-        if "=" not in text:
-            raise ValueError(f"--set takes FIELD=VALUE, got {text!r}; " + unknown("recipe field", text, names))
-    return dict(text.split("=", 1) for text in texts)

@@ -82,7 +82,9 @@ class Verdict:
 
     def __str__(self) -> str:
         convention = "Differences are per seed, positive = ticket better; [interval]; p-values are corrected."
-        return "\n\n".join([f"{self.study}: {self.sentence}", convention, *map(str, self.methods)])
+        if len(self.methods) == 1:  # its sentence is the headline
+            return f"{self.study}: {self.methods[0]}\n\n{convention}"
+        return "\n\n".join([f"{self.study}: {self.sentence}", *map(str, self.methods), convention])
 
 
 def judge(rows: Rows) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
@@ -22,19 +23,24 @@ from scratchcard.training.task import Task
 from scratchcard.words import unknown
 
 
-def named_study(name: str) -> Study:
+def named_study(name: str, data: Mapping[str, str] | None = None) -> Study:
     """The study that a name stands for.
 
     Args:
         name: "mnist" (see `BUILT_IN`), "path/to/file.py", "path/to/file.py:name" or "package.module:name". What is
             found there is a `Study`, or a `Task` - in a file without a name, `study` or `task`; beside a task, a
             `recipe` and `methods` of the same file are used when they are there.
+        data: options of a built-in study's data, e.g. {"size": "16", "n": "9000"}.
 
     Raises:
         ValueError: the name is not known, the file cannot be run, or there is no study or task in it.
     """
     if name in BUILT_IN:
-        return BUILT_IN[name]()
+        return BUILT_IN[name](**{option: _plain(text) for option, text in (data or {}).items()})
+    if data:
+        raise ValueError(
+            f"data options are for built-in tasks, got {', '.join(data)} for {name!r}; change the task file's data"
+        )
     where, _, attribute = name.partition(":")
     if where.endswith(".py"):
         module = _run_file(Path(where))
@@ -63,6 +69,14 @@ def with_recipe(study: Study, settings: Mapping[str, str]) -> Study:
         except ValidationError as error:
             raise ValueError(f"the recipe's {name} cannot be {text!r}: {error.errors()[0]['msg']}") from error
     return replace(study, recipe=replace(study.recipe, **values))
+
+
+def _plain(text: str) -> int | float | str:
+    """Read a number where the text is one."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def _run_file(path: Path) -> ModuleType:

@@ -1,0 +1,53 @@
+"""How much two workers get done in the time of one: wall-clock of the same study, LeNet-300-100 on MNIST-shaped data.
+
+    python benchmarks/workers.py [rounds]
+
+Each study begins in an empty store; the time includes starting the worker processes. Wants an otherwise idle machine
+of two cores or more; wanted >= 1.8x.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+
+import torch
+
+from scratchcard.methods.arms import FreshInit
+from scratchcard.methods.imp import IMP
+from scratchcard.networks.zoo import lenet_300_100
+from scratchcard.study.store import Store
+from scratchcard.study.study import Study
+from scratchcard.training.data import Data
+from scratchcard.training.recipe import Recipe
+from scratchcard.training.task import Task
+
+
+def seconds(workers: int, rounds: int) -> float:
+    """Run the study once; returns wall-clock seconds."""
+    chance = torch.Generator().manual_seed(0)
+    inputs = torch.rand(20_000, 1, 28, 28, generator=chance)
+    targets = torch.randint(0, 10, (20_000,), generator=chance)
+    data = Data.from_tensors("random", (inputs, targets), (inputs[:5000], targets[:5000]), validation=5000)
+    recipe = Recipe(steps=2000, lr=1.2e-3, batch_size=60, eval_every=100)
+    with tempfile.TemporaryDirectory() as store:
+        study = Study(
+            Task("random", lenet_300_100, data), recipe, [IMP(rounds=rounds)], [FreshInit()], seeds=4, store=store
+        )
+        began = time.perf_counter()
+        study.run(workers=workers, progress=False)
+        taken = time.perf_counter() - began
+        print(f"workers={workers}: {len(Store(store).row_ids())} runs in {taken:.1f} s", flush=True)
+    return taken
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 2
+    one, two = seconds(1, rounds), seconds(2, rounds)
+    ratio = one / two
+    print(f"two workers / one: {ratio:.2f}x  wanted >= 1.8: {'holds' if ratio >= 1.8 else 'MISSED'}")
+
+
+if __name__ == "__main__":
+    main()
