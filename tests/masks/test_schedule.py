@@ -85,17 +85,19 @@ def test_a_round_removes_the_rate_to_within_one_weight(left, percent):
     st.sampled_from([0.1, 0.2, 0.5, 0.99]),
     st.sampled_from(["layer", "global"]),
 )
-def test_counts_never_rise_and_never_empty_a_tensor(sizes, rate, scope):
+def test_counts_never_rise_nor_drift_nor_empty_a_tensor(sizes, rate, scope):
     sizes = {str(i): size for i, size in enumerate(sizes)}
     counts = list(rounds(sizes, dict.fromkeys(sizes, rate), scope, 20))
     assert len(counts) == 20
-    previous = sizes if scope == "layer" else {"all": sum(sizes.values())}
-    for count in counts:
+    whole = previous = sizes if scope == "layer" else {"all": sum(sizes.values())}
+    for done, count in enumerate(counts, start=1):
         count = count if isinstance(count, dict) else {"all": count}
         fewest = 1 if scope == "layer" else len(sizes)
         for name, kept in count.items():
-            assert kept == max(survivors(previous[name], rate), fewest)
+            assert kept == max(survivors(whole[name], rate, done), fewest)
             assert fewest <= kept <= previous[name]
+            exact = whole[name] * (1 - Fraction(str(rate))) ** done
+            assert abs(kept - exact) <= Fraction(1, 2) or kept == fewest
         previous = count
 
 

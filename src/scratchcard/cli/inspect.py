@@ -10,6 +10,7 @@ from scratchcard.cli.study import DataOptions, Settings, TaskName, study_of
 from scratchcard.networks.cost import cost
 from scratchcard.study.budget import in_words
 from scratchcard.training.evaluate import evaluate
+from scratchcard.training.loop import placed
 
 
 def inspect(task: TaskName, set_: Settings = None, data: DataOptions = None) -> None:
@@ -38,8 +39,8 @@ def inspect(task: TaskName, set_: Settings = None, data: DataOptions = None) -> 
         console.print(
             f"{prunable:,} of {total:,} weights can be pruned; density is counted over all {total:,}", highlight=False
         )
-    model = study.task.at_start(0).to(study.recipe.device)
-    price = cost(model.cpu(), study.task.example_inputs())
+    model = study.task.at_start(0)
+    price = cost(model, study.task.example_inputs())
     console.print(
         f"{price.parameters:,} parameters; per example {in_words(price.macs, 'MACs')} forward, "
         f"{in_words(price.training_flops, 'FLOPs')} forward and backward",
@@ -50,7 +51,7 @@ def inspect(task: TaskName, set_: Settings = None, data: DataOptions = None) -> 
     torch.set_num_threads(1)
     limit = study.recipe.batch_size
     loss, metric = evaluate(
-        model.to(study.recipe.device), study.task, study.task.data.validation, study.recipe, limit=limit
+        placed(model, study.recipe), study.task, study.task.data.validation, study.recipe, limit=limit
     )
     console.print(
         f"untrained, on the first validation examples: loss {loss:.4g}, {study.task.measured_by.name} {metric:.4g}",

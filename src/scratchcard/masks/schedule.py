@@ -8,12 +8,13 @@ from fractions import Fraction
 from scratchcard.masks.select import Scope
 
 
-def survivors(left: int, rate: float) -> int:
-    """How many of `left` entries survive a round that removes the fraction `rate`: left - floor(left x rate).
+def survivors(size: int, rate: float, rounds: int = 1) -> int:
+    """How many of `size` entries are left after rounds that each remove the fraction `rate` of what is left.
 
-    The rate is taken as the decimal number it is written as (0.2 is one fifth, not the nearest binary fraction).
+    The nearest whole number to size x (1 - rate)^rounds, and at least one: rounding errors do not add up over the
+    rounds. The rate is taken as the decimal number that was written (0.2 is one fifth, not a binary fraction).
     """
-    return left - (left * Fraction(str(rate))).__floor__()
+    return max(round(size * (1 - Fraction(str(rate))) ** rounds), min(size, 1))
 
 
 def rounds(
@@ -39,12 +40,9 @@ def rounds(
             raise ValueError(
                 f"a global ranking has one rate for all layers, got {dict(rates)}; use scope='layer' for several"
             )
-        left = sum(sizes.values())
-        for _ in range(number):
-            left = max(survivors(left, next(iter(rates.values()))), len(sizes))
-            yield left
+        rate = next(iter(rates.values()))
+        for done in range(1, number + 1):
+            yield max(survivors(sum(sizes.values()), rate, done), len(sizes))
         return
-    per_tensor = dict(sizes)
-    for _ in range(number):
-        per_tensor = {name: max(survivors(count, rates[name]), 1) for name, count in per_tensor.items()}
-        yield dict(per_tensor)
+    for done in range(1, number + 1):
+        yield {name: survivors(size, rates[name], done) for name, size in sizes.items()}

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from scratchcard.masks.schedule import rounds
 from scratchcard.masks.select import Scope, select
 from scratchcard.methods.ticket import Dense, Ticket, Train
 from scratchcard.networks.subnetwork import MaskedWeights
-from scratchcard.networks.weights import Weight, list_weights, whole
+from scratchcard.networks.weights import Kind, Weight, list_weights, whole
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
 from scratchcard.words import unknown
@@ -63,6 +63,9 @@ class IMP:
             raise ValueError(
                 f"IMP removes a fraction between 0 and 1 of the surviving weights per round; got rate={self.rate}"
             )
+        for kind in self.rate if isinstance(self.rate, Mapping) else ():
+            if kind not in get_args(Kind):
+                raise ValueError(unknown("kind of weight", kind, get_args(Kind)))
         if self.scope == "global" and isinstance(self.rate, Mapping):
             raise ValueError("a global ranking has one rate for all layers; give rate=0.2 or scope='layer'")
 

@@ -89,14 +89,14 @@ def hold(model: nn.Module, weight_mask: WeightMask, optimizer: torch.optim.Optim
     Raises:
         ValueError: the mask names a parameter the model does not have, or in another shape.
     """
-    kept = _cut(model, weight_mask)
+    held = _cut(model, weight_mask)
 
     def zero_again(*_: Any) -> None:
         with torch.no_grad():
-            for parameter, multiplier, _ in kept:
-                parameter.mul_(multiplier)
+            for parameter, cut, _ in held:
+                parameter.masked_fill_(cut.to(parameter.device), 0.0)
 
-    return Hold([*(handle for _, _, handle in kept), optimizer.register_step_post_hook(zero_again)])
+    return Hold([*(handle for _, _, handle in held), optimizer.register_step_post_hook(zero_again)])
 
 
 def _cut(model: nn.Module, mask: WeightMask) -> list[tuple[nn.Parameter, Tensor, Any]]:
@@ -105,19 +105,23 @@ def _cut(model: nn.Module, mask: WeightMask) -> list[tuple[nn.Parameter, Tensor,
     for name, parameter in _parameters(model, mask).items():
         if bool(mask[name].all()):
             continue
-        multiplier = mask[name].to(device=parameter.device, dtype=parameter.dtype)  # a float: cheaper than bool x float
+        cut = ~mask[name].to(parameter.device)
         with torch.no_grad():
             # masked_fill, not a product: -w x 0 is -0.0, which is not bitwise zero, and inf x 0 is not a number
-            parameter.masked_fill_(~mask[name].to(parameter.device), 0.0)
-        held.append(
-            (parameter, multiplier, parameter.register_post_accumulate_grad_hook(_gradient_masked_by(multiplier)))
-        )
+            parameter.masked_fill_(cut, 0.0)
+        # of gradients a product will do, and with floats it is cheaper: a zero weight minus -0.0 is still 0.0
+        multiplier = mask[name].to(device=parameter.device, dtype=parameter.dtype)
+        handle = parameter.register_post_accumulate_grad_hook(_gradient_masked_by(multiplier))
+        held.append((parameter, cut, handle))
     return held
 
 
 def _gradient_masked_by(multiplier: Tensor) -> Callable[[Tensor], None]:
     def hook(parameter: Tensor) -> None:
+        nonlocal multiplier
         if parameter.grad is not None:
+            if multiplier.device != parameter.grad.device:  # the network was moved since it was masked
+                multiplier = multiplier.to(parameter.grad.device)
             parameter.grad.mul_(multiplier)
 
     return hook

@@ -58,8 +58,12 @@ def list_weights(
         ValueError: a pattern that fits no weight, or no weight that can be pruned.
     """
     found = _classified(model)
-    last = _last_called(model, example_inputs, {weight.name for weight in found if weight.kind in ("conv", "linear")})
-    found = [replace(weight, kind="output") if weight.name == last else weight for weight in found]
+    layers = {weight.name for weight in found if weight.kind != "bare"}
+    last = _last_called(model, example_inputs, layers)
+    found = [
+        replace(weight, kind="output") if weight.name == last and weight.kind in ("conv", "linear") else weight
+        for weight in found
+    ]
     _check_patterns(found, (*keep, *also))
     result = []
     for weight in found:
@@ -114,16 +118,20 @@ def _kind(owner: nn.Module, own_name: str, parameter: nn.Parameter) -> tuple[Kin
     return "bare", f"a bare parameter of {type(owner).__name__}: nothing says that it is multiplied with activations"
 
 
-def _last_called(model: nn.Module, example_inputs: Tensors, candidates: set[str]) -> str | None:
-    """The weight of the layer that is called last on a batch; a hookless (functional) network has none."""
+def _last_called(model: nn.Module, example_inputs: Tensors, layers: set[str]) -> str | None:
+    """The weight of the layer that is called last on a batch; a hookless (functional) network has none.
+
+    A weight that several layers share goes by its first name, so that a tied output layer is an embedding.
+    """
     probe = copy.deepcopy(model).eval()
+    first_name: dict[int, str] = {}
     called: list[str] = []
     for module_name, module in probe.named_modules():
-        own = [f"{module_name}.{name}" if module_name else name for name, _ in module.named_parameters(recurse=False)]
-        mine = [name for name in own if name in candidates]
-        if mine:
-            module.register_forward_hook(lambda *_, name=mine[-1]: called.append(name))
-    with torch.no_grad():
+        own = [(name, p) for name, p in module.named_parameters(recurse=False) if p.dim() > 1]
+        names = [first_name.setdefault(id(p), f"{module_name}.{name}" if module_name else name) for name, p in own]
+        if layers.intersection(names):
+            module.register_forward_hook(lambda *_, name=names[-1]: called.append(name))
+    with torch.no_grad(), torch.random.fork_rng():
         call(probe, example_inputs)
     return called[-1] if called else None
 

@@ -15,11 +15,12 @@ from torch import nn
 from scratchcard.masks.compare import counts, density, digest
 from scratchcard.methods.ticket import Fresh, Ticket
 from scratchcard.networks.cost import Cost, cost
-from scratchcard.networks.forward import state_digest, with_state
+from scratchcard.networks.forward import read_state, state_digest, with_state
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.row import Artefact, Row
 from scratchcard.study.spec import Causes, RunSpec
 from scratchcard.study.store import Damaged, Store, StoreError
+from scratchcard.training.loop import placed
 from scratchcard.training.measure import Diverged, Measurement
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
@@ -70,29 +71,19 @@ class Trainings:
             ValueError: the factory gave other weights than it gave the dense run of the same seed.
         """
         if isinstance(ticket.start, Fresh):
-            return self.task.fresh(ticket.start.seed)
+            return placed(self.task.fresh(ticket.start.seed), self.recipe)
         dense = Ticket(None, ticket.seed, 0, _whole(ticket), ticket.prunable)
         if ticket.start.step > 0:
             state = next(self.train(dense, (ticket.start.step,))).state()
-            return with_state(self.task.fresh(0), state)
-        model = self.task.at_start(ticket.seed)
+            return with_state(placed(self.task.fresh(0), self.recipe), state)
+        model = placed(self.task.at_start(ticket.seed), self.recipe)
         row = self.store.row(self.spec(dense).id)
-        if row is not None and 0 in row.snapshots and row.snapshots[0] != self._digest_as_trained(model):
+        if row is not None and 0 in row.snapshots and row.snapshots[0] != state_digest(read_state(model)):
             raise ValueError(
                 f"the model factory of task {self.task.name!r} gives other weights for seed {ticket.seed} than when "
                 "its dense network was trained, so nothing can be rewound; draw all chance from torch's random state"
             )
         return model
-
-    def _digest_as_trained(self, model: nn.Module) -> str:
-        state = {
-            name: tensor.detach().cpu()
-            for name, tensor in model.state_dict().items()
-            if isinstance(tensor, torch.Tensor)
-        }
-        if self.recipe.precision == "float64":
-            state = {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-        return state_digest(state)
 
     def _execute(
         self, run: str, ticket: Ticket, stops: list[int], search_flops: float, earlier: Row | None

@@ -10,6 +10,7 @@ from scratchcard.networks.forward import call
 from scratchcard.training.data import InMemory, Streamed, sequential
 from scratchcard.training.loop import as_precise, autocast
 from scratchcard.training.recipe import Recipe
+from scratchcard.training.seeds import derive, seeded
 from scratchcard.training.task import Task
 
 
@@ -30,7 +31,8 @@ def evaluate(
     model.eval()
     losses = metrics = torch.zeros((), device=device, dtype=torch.float64 if device.type != "mps" else torch.float32)
     examples = 0
-    with torch.inference_mode(), autocast(recipe):
+    # seeded: a network that draws when it is evaluated is measured the same every time
+    with seeded(derive("evaluate")), torch.inference_mode(), autocast(recipe):
         for inputs, targets in sequential(split, recipe.eval_batch_size, device):
             outputs, wanted = call(model, as_precise(inputs, recipe)), as_precise(targets, recipe)
             number = tree_leaves(targets)[0].shape[0]

@@ -44,7 +44,7 @@ def train(
     if outside:
         raise ValueError(f"a training from step {start} to {recipe.steps} cannot stop at {outside}")
     device = torch.device(recipe.device)
-    model.to(device=device, dtype=torch.float64 if recipe.precision == "float64" else None)
+    placed(model, recipe)
     optimizer = recipe.make_optimizer(model.parameters())
     peak_rates = [group["lr"] for group in optimizer.param_groups]
     stop_at, last = frozenset(stops), max(stops, default=start)
@@ -53,29 +53,37 @@ def train(
     factor, total, since = None, torch.zeros((), device=device), start
     model.train()
     outer = _RandomState(device)
-    for step in range(start, last + 1):
-        if step in stop_at:
-            outer.restore()
-            yield Snapshot(step, float(total) / (step - since) if step > since else None, lambda: read_state(model))
-            outer = _RandomState(device)
-            model.train()
-            total, since = torch.zeros((), device=device), step
-        if step == last:
-            return
-        inputs, targets = next(feed)
-        if recipe.augment:
-            inputs = augment(inputs, recipe.augment, seed, step)
-        if recipe.lr_factor(step) != factor:
-            factor = recipe.lr_factor(step)
-            for group, peak in zip(optimizer.param_groups, peak_rates, strict=True):
-                group["lr"] = peak * factor
-        outer.seed((chance + step) % 2**63)
-        optimizer.zero_grad(set_to_none=True)
-        with autocast(recipe):
-            value = loss(call(model, as_precise(inputs, recipe)), as_precise(targets, recipe))
-        value.backward()
-        optimizer.step()
-        total += value.detach()
+    try:
+        for step in range(start, last + 1):
+            if step in stop_at:
+                outer.restore()
+                yield Snapshot(step, float(total) / (step - since) if step > since else None, lambda: read_state(model))
+                outer = _RandomState(device)
+                model.train()
+                total, since = torch.zeros((), device=device), step
+            if step == last:
+                return
+            inputs, targets = next(feed)
+            if recipe.augment:
+                inputs = augment(inputs, recipe.augment, seed, step)
+            if recipe.lr_factor(step) != factor:
+                factor = recipe.lr_factor(step)
+                for group, peak in zip(optimizer.param_groups, peak_rates, strict=True):
+                    group["lr"] = peak * factor
+            outer.seed((chance + step) % 2**63)
+            optimizer.zero_grad(set_to_none=True)
+            with autocast(recipe):
+                value = loss(call(model, as_precise(inputs, recipe)), as_precise(targets, recipe))
+            value.backward()
+            optimizer.step()
+            total += value.detach()
+    finally:
+        outer.restore()
+
+
+def placed(model: nn.Module, recipe: Recipe) -> nn.Module:
+    """The model itself, moved to the recipe's device, and to float64 where it says so."""
+    return model.to(device=recipe.device, dtype=torch.float64 if recipe.precision == "float64" else None)
 
 
 def autocast(recipe: Recipe) -> AbstractContextManager[object]:
@@ -106,9 +114,12 @@ class _RandomState:
         self.seed: Callable[[int], object] = self._cpu.manual_seed if self._cuda is None else self._seed_both
 
     def _seed_both(self, seed: int) -> None:
-        for generator, _ in self._found:
-            generator.manual_seed(seed)
+        self._cpu.manual_seed(seed)
+        if self._cuda is not None:
+            self._cuda.manual_seed(seed)
 
     def restore(self) -> None:
+        """Give it back, once: from then on the state is the caller's to change."""
         for generator, state in self._found:
             generator.set_state(state)
+        self._found = []

@@ -10,7 +10,7 @@ from torch import nn
 from scratchcard.networks.forward import read_state
 from scratchcard.row import Curve, Point
 from scratchcard.training.evaluate import evaluate
-from scratchcard.training.loop import train
+from scratchcard.training.loop import placed, train
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
 from scratchcard.types import Snapshot
@@ -55,7 +55,7 @@ class Measurement:
 
     def without_training(self, model: nn.Module) -> Iterator[Snapshot]:
         """Measure a model that was trained elsewhere; it is yielded as its own start and end."""
-        model.to(self._recipe.device)
+        placed(model, self._recipe)
         self._look(model, Snapshot(0, None, lambda: read_state(model)))
         for step in (0, self._recipe.steps):
             yield Snapshot(step, None, lambda: read_state(model))

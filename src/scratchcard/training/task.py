@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 
 from scratchcard.networks.forward import call, with_state
 from scratchcard.training.data import Data, sequential
+from scratchcard.training.loop import as_precise, autocast, placed
 from scratchcard.training.metrics import LOSSES, METRICS, Metric, PerBatch
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.seeds import seeded
-from scratchcard.types import Snapshot, State
+from scratchcard.types import Snapshot
 from scratchcard.words import unknown
 
 TrainLoop = Callable[[nn.Module, Data, PerBatch, Recipe, int, list[int], int], Iterator[Snapshot]]
@@ -32,7 +34,7 @@ class Task:
     """A name in `LOSSES`, or (outputs, targets) -> scalar tensor, a mean over examples."""
     metric: str | Metric = "accuracy"
     """A name in `METRICS`, "loss" (the loss itself, lower is better), or a `Metric`."""
-    start: State | nn.Module | None = None
+    start: Mapping[str, Tensor] | nn.Module | None = None
     """A trained dense model (or its state_dict): it is taken as it is, nothing dense is trained; tickets start from
     its weights, fresh initialisations come from the factory."""
     loop: TrainLoop | None = None
@@ -59,8 +61,15 @@ class Task:
             raise ValueError(unknown("loss", self.loss, LOSSES))
         if isinstance(self.metric, str) and self.metric not in (*METRICS, "loss"):
             raise ValueError(unknown("metric", self.metric, (*METRICS, "loss")))
-        if isinstance(self.start, nn.Module):
-            object.__setattr__(self, "start", {k: v.detach().cpu().clone() for k, v in self.start.state_dict().items()})
+        if self.start is not None:
+            if not isinstance(self.start, nn.Module | Mapping):
+                raise ValueError(
+                    f"Task.start must be a trained model or its state_dict, got {type(self.start).__name__}; "
+                    "load a checkpoint first"
+                )
+            state = self.start.state_dict() if isinstance(self.start, nn.Module) else self.start
+            copies = {k: v.detach().to("cpu", copy=True) for k, v in state.items() if isinstance(v, Tensor)}
+            object.__setattr__(self, "start", copies)
 
     @property
     def loss_of(self) -> PerBatch:
@@ -87,7 +96,7 @@ class Task:
     def at_start(self, seed: int) -> nn.Module:
         """The dense network as a study starts from it: `start` where it is given, else a fresh one."""
         model = self.fresh(seed)
-        return with_state(model, self.start) if isinstance(self.start, dict) else model
+        return with_state(model, dict(self.start)) if isinstance(self.start, Mapping) else model
 
     def example_inputs(self, examples: int = 2) -> Any:
         """The first few validation inputs."""
@@ -100,36 +109,42 @@ class Task:
         Raises:
             ValueError: the model fails on a batch, the loss does not fit its outputs, or either is not finite.
         """
-        model = self.at_start(0).to(recipe.device)
-        inputs, targets = next(
-            iter(sequential(self.data.train, min(recipe.batch_size, 8), torch.device(recipe.device)))
-        )
-        try:
-            outputs = call(model, inputs)
-        except Exception as error:
-            raise ValueError(
-                f"the model of task {self.name!r} fails on a batch {_shapes(inputs)}: {_one_line(error)}"
-            ) from error
-        try:
-            loss = self.loss_of(outputs, targets)
-            metric = self.measured_by.of(outputs, targets)
-            backward_possible = isinstance(loss, Tensor) and loss.dim() == 0 and loss.requires_grad
-        except Exception as error:
-            raise ValueError(
-                f"the loss or metric of task {self.name!r} does not fit the model: outputs {_shapes(outputs)}, "
-                f"targets {_shapes(targets)}: {_one_line(error)}"
-            ) from error
-        if not backward_possible:
+        device = torch.device(recipe.device)
+        model = placed(self.at_start(0), recipe)
+        batch = next(iter(sequential(self.data.train, min(recipe.batch_size, 8), device)))
+        inputs, targets = (as_precise(part, recipe) for part in batch)
+        with seeded(0), autocast(recipe):
+            try:
+                outputs = call(model, inputs)
+            except Exception as error:  # whatever the user's model raises
+                raise ValueError(
+                    f"the model of task {self.name!r} fails on a batch {_shapes(inputs)}: {_one_line(error)}"
+                ) from error
+            try:
+                loss = self.loss_of(outputs, targets)
+                with torch.inference_mode():
+                    metric = torch.as_tensor(self.measured_by.of(call(model, inputs), targets))
+            except Exception as error:  # whatever the user's loss or metric raises
+                raise ValueError(
+                    f"the loss or metric of task {self.name!r} does not fit the model: outputs {_shapes(outputs)}, "
+                    f"targets {_shapes(targets)}: {_one_line(error)}"
+                ) from error
+        if not (isinstance(loss, Tensor) and loss.dim() == 0 and loss.requires_grad):
             raise ValueError(
                 f"the loss of task {self.name!r} must be a scalar tensor that depends on the weights, got "
-                f"{_shapes(loss)}; "
-                "return a mean over the examples of the batch"
+                f"{_shapes(loss)}; return a mean over the examples of the batch"
             )
-        if not (bool(torch.isfinite(loss.detach())) and bool(torch.isfinite(torch.as_tensor(metric)))):
+        if metric.dim() > 0:
             raise ValueError(
-                f"before any training, the loss of task {self.name!r} on one batch is {float(loss.detach())}; "
-                "check the inputs, targets and initialisation"
+                f"the metric {self.measured_by.name!r} of task {self.name!r} must be one number, got "
+                f"{_shapes(metric)}; return a mean over the examples of the batch"
             )
+        for what, value in (("loss", float(loss.detach())), ("metric", float(metric))):
+            if not math.isfinite(value):
+                raise ValueError(
+                    f"before any training, the {what} of task {self.name!r} on one batch is {value}; "
+                    "check the inputs, targets and initialisation"
+                )
 
 
 def _shapes(value: Any) -> str:

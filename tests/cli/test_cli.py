@@ -1,0 +1,199 @@
+"""The command line does what it says: plan, run, resume, report, inspect."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scratchcard.study.study import read
+from tiny_study import TASK_FILE, Said, command, plain, write_task
+
+Capture = pytest.CaptureFixture[str]
+
+
+def run(capsys: Capture, folder: Path, *words: object, text: str = TASK_FILE) -> Said:
+    """A study of the tiny task file by one worker, one seed unless told otherwise."""
+    path = write_task(folder, text)
+    told = [] if "--seeds" in words else ["--seeds", 1]
+    places = ["--store", folder / "runs", "--report", folder / "report.html"]
+    return command(capsys, "study", path, "--workers", 1, *told, *places, *words)
+
+
+def test_a_study_prints_its_verdict_and_writes_the_report(tmp_path: Path, capsys: Capture) -> None:
+    said = run(capsys, tmp_path)
+    assert said.code == 0, said.err
+    assert "tiny: " in said.out
+    assert f"report: {tmp_path / 'report.html'}" in said.out
+    assert "13 of 13 runs done" in said.err
+    assert "tiny" in (tmp_path / "report.html").read_text()
+    (rows,) = read(tmp_path / "runs")
+    assert len(rows) == 13
+    assert rows.study.command.startswith("scratchcard study ")
+    assert "--seeds 1" in rows.study.command
+
+
+def test_the_same_command_again_trains_nothing_and_says_the_same(tmp_path: Path, capsys: Capture) -> None:
+    first = run(capsys, tmp_path)
+    rows = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "rows").iterdir()}
+    assert run(capsys, tmp_path).out == first.out
+    assert rows == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "rows").iterdir()}
+
+
+def test_a_dry_run_tells_the_price_and_writes_nothing(tmp_path: Path, capsys: Capture) -> None:
+    said = run(capsys, tmp_path, "--dry-run", "--seeds", 2)
+    assert said.code == 0, said.err
+    assert "tiny: 54 train, 6 validation" in said.out or "tiny: 60 train, 30 validation" in said.out
+    assert "2 x dense" in said.out
+    assert "12 x imp: fresh-init" in said.out
+    assert "26 trainings, 0 of them in the store, 26 to run" in said.out
+    assert "price: " in said.out
+    assert "FLOPs" in said.out
+    assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"tiny.py"}
+
+
+def test_a_dry_run_of_a_started_study_counts_what_is_there(tmp_path: Path, capsys: Capture) -> None:
+    run(capsys, tmp_path, "--controls", "none")
+    assert "3 of them in the store, 10 to run" in run(capsys, tmp_path, "--dry-run").out
+
+
+@pytest.mark.parametrize(
+    ("words", "runs", "seeds"),
+    [
+        (["--controls", "none", "--rounds", 1], 2, [0]),
+        (["--controls", "none", "--rounds", 3], 4, [0]),
+        (["--controls", "random-mask-global, fresh-init", "--rounds", 1], 1 + 1 + 1 + 3, [0]),
+        (["--controls", "none", "--rounds", 1, "--seeds", "0,2"], 4, [0, 2]),
+    ],
+)
+def test_options_say_what_is_run(
+    tmp_path: Path, capsys: Capture, words: list[object], runs: int, seeds: list[int]
+) -> None:
+    assert run(capsys, tmp_path, *words).code == 0
+    (rows,) = read(tmp_path / "runs")
+    assert len(rows) == runs
+    assert sorted({row.seed for row in rows}) == rows.study.seeds == seeds
+
+
+def test_set_changes_the_recipe(tmp_path: Path, capsys: Capture) -> None:
+    settings = ["lr=0.05", "milestones=4,8", "schedule=step", "optimizer=sgd", "momentum=0.9", "nesterov=true"]
+    words = [word for setting in settings for word in ("--set", setting)]
+    assert run(capsys, tmp_path, "--controls", "none", *words).code == 0
+    recipe = read(tmp_path / "runs")[0].study.recipe
+    assert (recipe["lr"], recipe["milestones"], recipe["schedule"]) == (0.05, [4, 8], "step")
+    assert (recipe["optimizer"], recipe["momentum"], recipe["nesterov"]) == ("sgd", 0.9, True)
+    assert recipe["steps"] == 12, "what was not set is as the task file says"
+
+
+def test_margin_primary_and_measure_are_declared(tmp_path: Path, capsys: Capture) -> None:
+    words = ["--margin", 0.02, "--primary", 0.8, "--measure", "early_stop", "--controls", "none"]
+    assert run(capsys, tmp_path, *words).code == 0
+    declared = read(tmp_path / "runs")[0].study
+    assert (declared.margin, declared.measure) == (0.02, "early_stop")
+    assert declared.methods["imp"].primary == 1
+
+
+def test_a_diverging_study_ends_with_a_verdict_and_exit_code_0(tmp_path: Path, capsys: Capture) -> None:
+    text = TASK_FILE.replace(
+        "    return nn.functional.cross_entropy(outputs, targets)",
+        "    broken = len(outputs) == 10 and outputs[0, 0].item() > outputs[0, 1].item() + 0.5\n"
+        "    return nn.functional.cross_entropy(outputs, targets) * (float('nan') if broken else 1.0)",
+    )
+    said = run(capsys, tmp_path, "--seeds", 4, "--controls", "none", "--set", "steps=4", text=text)
+    assert said.code == 0, said.err
+    rows = read(tmp_path / "runs")[0]
+    assert {row.status for row in rows if row.arm == "dense"} == {"done", "diverged"}
+    assert "diverged" in said.err
+    assert "Traceback" not in said.err
+    assert (tmp_path / "report.html").exists()
+
+
+def test_a_study_of_which_nothing_could_be_trained_says_so_and_keeps_the_rows(tmp_path: Path, capsys: Capture) -> None:
+    said = run(capsys, tmp_path, "--set", "optimizer=sgd", "--set", "lr=1e30")
+    assert said.code in (0, 2)
+    assert "the dense training of seed 0 diverged" in said.err
+    assert "Traceback" not in said.err
+    assert {row.status for row in read(tmp_path / "runs")[0]} == {"diverged"}
+
+
+def test_report_needs_no_task_file(tmp_path: Path, capsys: Capture) -> None:
+    studied = run(capsys, tmp_path)
+    (tmp_path / "tiny.py").unlink()
+    (tmp_path / "report.html").unlink()
+    said = command(capsys, "report", tmp_path / "runs", "--report", tmp_path / "again.html", "--markdown")
+    assert said.code == 0, said.err
+    assert said.out.startswith(studied.out.partition("\n\nreport:")[0])
+    assert "| " in said.out
+    assert (tmp_path / "again.html").exists()
+
+
+def test_report_finds_a_study_by_its_name(tmp_path: Path, capsys: Capture) -> None:
+    run(capsys, tmp_path, "--controls", "none")
+    run(capsys, tmp_path, "--controls", "none", text=TASK_FILE.replace('sc.Task("tiny"', 'sc.Task("other"'))
+    for name in ("tiny", "other"):
+        said = command(capsys, "report", tmp_path / "runs", "--study", name, "--report", tmp_path / "r.html")
+        assert said.out.startswith(f"{name}: ")
+    said = command(capsys, "report", tmp_path / "runs", "--study", "tini", "--report", tmp_path / "r.html")
+    assert said.is_one_sentence("unknown study 'tini'", "did you mean 'tiny'")
+
+
+def test_inspect_shows_weights_reasons_and_cost(tmp_path: Path, capsys: Capture) -> None:
+    text = TASK_FILE.replace("[sc.IMP(rounds=2)]", '[sc.IMP(rate={"linear": 0.2})]')
+    said = command(capsys, "inspect", write_task(tmp_path, text))
+    assert said.code == 0, said.err
+    assert "0.weight" in said.out
+    assert "6 x 4" in said.out
+    assert "2.weight" in said.out
+    assert "no:" in said.out, "why the last layer is kept"
+    assert "24 of 36 weights can be pruned" in said.out
+    assert "44 parameters" in said.out
+    assert "36 MACs forward" in said.out
+    assert "168 FLOPs forward and backward" in said.out
+    assert "accuracy" in said.out
+
+
+def test_a_study_or_task_of_another_name_or_of_a_module_is_found(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        TASK_FILE.replace("task = sc.Task(", "mine = sc.Task(") + "study = sc.Study(mine, recipe, methods, seeds=3)\n"
+    )
+    path = write_task(tmp_path, text)
+    for name in (path, f"{path}:mine", f"{path}:study"):
+        said = command(capsys, "study", name, "--dry-run", "--store", tmp_path / "runs")
+        assert said.code == 0, said.err
+    monkeypatch.chdir(tmp_path)
+    assert "39 trainings" in command(capsys, "study", "tiny:study", "--dry-run", "--store", tmp_path / "runs").out
+
+
+def test_a_task_file_may_import_its_neighbours_also_in_worker_processes(tmp_path: Path) -> None:
+    (tmp_path / "layers.py").write_text("from torch import nn\nclass Layer(nn.ReLU):\n    pass\n")
+    text = TASK_FILE.replace("nn.ReLU()", "Layer()").replace(
+        "import torch\nfrom", "import torch\nfrom layers import Layer\nfrom"
+    )
+    write_task(tmp_path, text)
+    words = ["study", str(tmp_path / "tiny.py"), "--workers", "2", "--seeds", "1", "--rounds", "1", "--store", "runs"]
+    done = subprocess.run(
+        [sys.executable, "-m", "scratchcard", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert {row.status for row in read(tmp_path / "runs")[0]} == {"done"}
+    assert plain(read(tmp_path / "runs")[0])
+
+
+def test_half_written_files_of_a_killed_study_are_cleared_by_the_next(tmp_path: Path, capsys: Capture) -> None:
+    run(capsys, tmp_path, "--controls", "none")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    part = tmp_path / "runs" / "rows" / f".x.json.{gone.pid}.part"
+    part.write_text("half")
+    run(capsys, tmp_path, "--controls", "none")
+    assert not part.exists()
+
+
+def test_help_names_the_verbs(capsys: Capture) -> None:
+    said = command(capsys, "--help")
+    assert said.code == 0
+    assert all(verb in said.out for verb in ("study", "report", "inspect"))
