@@ -127,13 +127,15 @@ def command(capsys: pytest.CaptureFixture[str], *words: object) -> Said:
     """`scratchcard WORDS...` in this process; modules and search path are as before afterwards."""
     capsys.readouterr()
     modules, path = set(sys.modules), list(sys.path)
-    with mock.patch.object(sys, "argv", ["scratchcard", *map(str, words)]), pytest.raises(SystemExit) as left:
-        cli.main()
-    for name in set(sys.modules) - modules:
-        file = str(getattr(sys.modules[name], "__file__", ""))
-        if name.partition(".")[0] != "scratchcard" and not file.startswith((sys.prefix, sys.base_prefix)):
-            del sys.modules[name]
-    sys.path[:] = path
+    try:
+        with mock.patch.object(sys, "argv", ["scratchcard", *map(str, words)]), pytest.raises(SystemExit) as left:
+            cli.main()
+    finally:
+        for name in set(sys.modules) - modules:
+            file = str(getattr(sys.modules[name], "__file__", ""))
+            if name.partition(".")[0] != "scratchcard" and not file.startswith((sys.prefix, sys.base_prefix)):
+                del sys.modules[name]
+        sys.path[:] = path
     said = capsys.readouterr()
     code = left.value.code
     return Said(code if isinstance(code, int) else 0 if code is None else 1, said.out, said.err)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from scratchcard.study.study import read
-from tiny_study import TASK_FILE, Said, command, plain, write_task
+from tiny_study import TASK_FILE, Said, command, write_task
 
 Capture = pytest.CaptureFixture[str]
 
@@ -168,19 +167,14 @@ def test_a_study_or_task_of_another_name_or_of_a_module_is_found(
     assert "39 trainings" in command(capsys, "study", "tiny:study", "--dry-run", "--store", tmp_path / "runs").out
 
 
-def test_a_task_file_may_import_its_neighbours_also_in_worker_processes(tmp_path: Path) -> None:
+def test_a_task_file_may_import_its_neighbours_also_in_worker_processes(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "layers.py").write_text("from torch import nn\nclass Layer(nn.ReLU):\n    pass\n")
-    text = TASK_FILE.replace("nn.ReLU()", "Layer()").replace(
-        "import torch\nfrom", "import torch\nfrom layers import Layer\nfrom"
-    )
-    write_task(tmp_path, text)
-    words = ["study", str(tmp_path / "tiny.py"), "--workers", "2", "--seeds", "1", "--rounds", "1", "--store", "runs"]
-    done = subprocess.run(
-        [sys.executable, "-m", "scratchcard", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    text = TASK_FILE.replace("nn.ReLU()", "Layer()")
+    path = write_task(tmp_path, text.replace("import torch\nfrom", "import torch\nfrom layers import Layer\nfrom"))
+    words = ["--workers", 2, "--seeds", 1, "--rounds", 1, "--controls", "none", "--store", tmp_path / "runs"]
+    said = command(capsys, "study", path, *words, "--report", tmp_path / "report.html")
+    assert said.code == 0, said.err
     assert {row.status for row in read(tmp_path / "runs")[0]} == {"done"}
-    assert plain(read(tmp_path / "runs")[0])
 
 
 def test_half_written_files_of_a_killed_study_are_cleared_by_the_next(tmp_path: Path, capsys: Capture) -> None:

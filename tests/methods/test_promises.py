@@ -21,6 +21,7 @@ from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.study.store import Store
 from scratchcard.study.study import Study
 from scratchcard.study.workers import run_chain
+from scratchcard.training.data import Data
 from scratchcard.training.loop import train
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
@@ -160,6 +161,14 @@ def test_trained_viewed_and_shipped_are_one_function(task, method, tmp_path):
             viewed = functional_call(original, ticket.subnetwork.view(trained), inputs)
         for other in (shipped, viewed):
             torch.testing.assert_close(other, outputs, rtol=1e-12, atol=1e-300)
+
+
+def test_data_in_float64_can_be_studied_with_a_recipe_in_float64(tmp_path):
+    x = torch.randn(40, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    half = (x[:20], x[:20, :1]), (x[20:], x[20:, :1])
+    task = dataclasses.replace(regression(), data=Data.from_tensors("float64", *half, validation=half[1]))
+    study = Study(task, dataclasses.replace(SHORT, precision="float64"), [IMP(rounds=1)], seeds=1, store=tmp_path)
+    assert {row.status for row in study.run(workers=1, progress=False)} == {"done"}
 
 
 class Watched(nn.Module):

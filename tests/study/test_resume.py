@@ -96,15 +96,24 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_killed_three_times_a_study_has_the_rows_of_one_that_was_not(
     folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Twice everything is killed at once; then the parent alone, and its workers end by themselves."""
     untouched, killed = folders
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed of the moments: {seed}")
     chance = random.Random(seed)
-    for _ in range(3):
+    for alone in (False, False, True):
         with study_process(killed) as running:
-            running.wait_for(running.rows() + chance.randrange(1, 5))
+            running.wait_for(running.rows() + chance.randrange(1, 4))
             time.sleep(chance.uniform(0, 0.2))
-    assert 3 <= Running.rows(running) < RUNS, "killed while it ran"
+            if alone:
+                assert len(running.members()) >= 3, "a parent and two workers"
+                os.kill(running.process.pid, signal.SIGKILL)
+                running.process.wait()
+                until = time.monotonic() + 5
+                while running.members() and time.monotonic() < until:
+                    time.sleep(0.1)
+                assert not running.members(), "a worker outlived its parent"
+    assert 3 <= running.rows() < RUNS, "killed while it ran"
     finish(untouched, capsys)
     finish(killed, capsys)
     assert plain(study_of(untouched)) == plain(study_of(killed))
@@ -141,19 +150,6 @@ def test_killed_twenty_times_at_any_moment_of_its_life(tmp_path: Path, capsys: p
     print(f"killed after {moments} s, {running.rows()} of {RUNS} rows")
     finish(killed, capsys)
     assert plain(study_of(killed)) == wanted
-
-
-def test_no_worker_outlives_a_parent_that_was_killed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_task(tmp_path, SLOW.replace("steps=150", "steps=1000"))
-    with study_process(tmp_path) as running:
-        running.wait_for(1)
-        assert len(running.members()) >= 3, "a parent and two workers"
-        os.kill(running.process.pid, signal.SIGKILL)
-        running.process.wait()
-        until = time.monotonic() + 5
-        while running.members() and time.monotonic() < until:
-            time.sleep(0.1)
-        assert not running.members(), "a worker outlived its parent"
 
 
 def test_ctrl_c_says_that_nothing_is_lost_and_nothing_is(tmp_path: Path) -> None:

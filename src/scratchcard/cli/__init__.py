@@ -25,9 +25,10 @@ def main() -> None:
     """Run the command line."""
     try:
         app()
-    except KeyboardInterrupt:
-        print("\nscratchcard: stopped; finished runs are safe and the same command continues", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # typer's answer to Ctrl-C
+            print("\nscratchcard: stopped; finished runs are safe and the same command continues", file=sys.stderr)
+        raise
     except ValueError as error:
         print(f"scratchcard: {error}", file=sys.stderr)
         sys.exit(2)

@@ -14,6 +14,17 @@ from scratchcard.study.study import read
 from scratchcard.words import unknown
 
 
+def check_place(path: Path) -> None:
+    """Refuse a place for the report that cannot take it, before anything long is run.
+
+    Raises:
+        ValueError: its folder does not exist, or it is a folder itself.
+    """
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        what = "is a folder" if path.is_dir() else "is in no folder that exists"
+        raise ValueError(f"the report cannot be written to {path}, which {what}; give a file's name with --report")
+
+
 def report(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of finished runs, as given to study --store.")],
     name: Annotated[str | None, typer.Option("--study", help="Which study, by name; default: the latest.")] = None,
@@ -21,6 +32,7 @@ def report(
     table: Annotated[bool, typer.Option("--markdown", help="Print the table of results as Markdown too.")] = False,
 ) -> None:
     """Judge a study again and write its report; needs no task code and trains nothing."""
+    check_place(to)
     studies = read(store)
     if not studies:
         raise ValueError(f"the store {store} has no study in it yet; run scratchcard study TASK --store {store} first")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from scratchcard.cli.report import check_place
 from scratchcard.evidence.report import report as write_report
 from scratchcard.evidence.verdict import judge
 from scratchcard.study.named import named_study, with_recipe
@@ -63,8 +64,7 @@ def study(
     Safe to stop or kill at any moment: the same command continues.
     """
     workers = workers if workers is not None else cores()
-    if workers < 1:
-        raise ValueError(f"a study needs at least one worker, got --workers {workers}")
+    check_place(to)
     asked = _asked(study_of(task, set_, data), seeds, rounds, controls, margin, primary, measure)
     asked = replace(asked, store=store, command=shlex.join(["scratchcard", *sys.argv[1:]]))
     if dry_run:

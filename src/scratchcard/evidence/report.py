@@ -56,7 +56,7 @@ def report(rows: Rows, path: str | Path) -> Path:
         The path written.
 
     Raises:
-        ValueError: If no run of the study has finished.
+        ValueError: If no run of the study has finished, or the file cannot be written.
     """
     study = rows.study
     if not finished(rows):
@@ -91,7 +91,10 @@ def report(rows: Rows, path: str | Path) -> Path:
         vega=_vega(),
     )
     path = Path(path)
-    path.write_text(page, encoding="utf-8")
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"the report cannot be written to {path}: {error.strerror}; give another place") from error
     return path
 
 

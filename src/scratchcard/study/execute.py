@@ -31,6 +31,10 @@ class Stopped(Exception):
     """A training that a method needed ended without a result: its row says why."""
 
 
+class Unrepeatable(ValueError):
+    """The user's code gave something else the second time, so nothing it gives can be compared."""
+
+
 class Trainings:
     """The trainings of one task by one recipe, each done once and kept in a store."""
 
@@ -68,7 +72,7 @@ class Trainings:
         """The dense architecture with the weights the ticket starts from, before anything is cut.
 
         Raises:
-            ValueError: the factory gave other weights than it gave the dense run of the same seed.
+            Unrepeatable: the factory gave other weights than it gave the dense run of the same seed.
         """
         if isinstance(ticket.start, Fresh):
             return placed(self.task.fresh(ticket.start.seed), self.recipe)
@@ -79,7 +83,7 @@ class Trainings:
         model = placed(self.task.at_start(ticket.seed), self.recipe)
         row = self.store.row(self.spec(dense).id)
         if row is not None and 0 in row.snapshots and row.snapshots[0] != state_digest(read_state(model)):
-            raise ValueError(
+            raise Unrepeatable(
                 f"the model factory of task {self.task.name!r} gives other weights for seed {ticket.seed} than when "
                 "its dense network was trained, so nothing can be rewound; draw all chance from torch's random state"
             )
@@ -91,7 +95,6 @@ class Trainings:
         began = time.perf_counter()
         given = ticket.method is None and self.task.start is not None
         recipe = self.recipe
-        model = ticket.subnetwork.trainable(self.start_of(ticket))
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # so that a run is the same, bit for bit, in one process and in many
         measurement = Measurement(self.task, recipe, ticket.seed, ticket.start_step)
@@ -100,6 +103,7 @@ class Trainings:
         status: Literal["done", "diverged", "failed"] = "done"
         message = ""
         try:
+            model = ticket.subnetwork.trainable(self.start_of(ticket))
             # a given dense model is measured, not trained: it is its own start and end
             running = (
                 measurement.without_training(model)
@@ -115,7 +119,7 @@ class Trainings:
                     yield Snapshot(snapshot.step, snapshot.train_loss, lambda state=state: state)
         except Diverged as error:
             status, message = "diverged", f"{_described(ticket)} diverged: {error}; a lower learning rate may help"
-        except StoreError:
+        except (StoreError, Unrepeatable, Stopped):
             raise
         except Exception as error:  # whatever the user's model, loss or data raise: a row, and the study goes on
             status, message = (

@@ -65,7 +65,7 @@ def with_recipe(study: Study, settings: Mapping[str, str]) -> Study:
         several = getattr(hints[name], "__origin__", None) is tuple
         given = tuple(part.strip() for part in text.split(",") if part.strip()) if several else text
         try:
-            values[name] = TypeAdapter(hints[name]).validate_strings(given) if name != "optimizer" else text
+            values[name] = TypeAdapter(hints[name]).validate_python(given) if name != "optimizer" else text
         except ValidationError as error:
             raise ValueError(f"the recipe's {name} cannot be {text!r}: {error.errors()[0]['msg']}") from error
     return replace(study, recipe=replace(study.recipe, **values))

@@ -93,7 +93,7 @@ def price_of_one(task: Task, recipe: Recipe, store: Store | None = None, known: 
     try:
         model, steps = task.at_start(0), min(20, recipe.steps)
         warm = steps // 4  # the first steps also pay for one-off preparations
-        trial = train(model, task.data, task.loss_of, recipe, 0, sorted({warm, steps}))
+        trial = (task.loop or train)(model, task.data, task.loss_of, recipe, 0, sorted({warm, steps}), 0)
         next(trial)
         began = time.perf_counter()
         next(trial, None)
@@ -102,6 +102,9 @@ def price_of_one(task: Task, recipe: Recipe, store: Store | None = None, known: 
         for split in (task.data.validation, task.data.test):
             evaluate(model, task, split, recipe)
         per_evaluation = time.perf_counter() - began
+    except Exception as error:  # whatever the user's model, loss or data raise
+        told = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise ValueError(f"task {task.name!r} fails after a few steps of training: {told}") from error
     finally:
         torch.set_num_threads(threads)
     return Budget(flops, per_step * recipe.steps + per_evaluation * len(recipe.evaluations()))

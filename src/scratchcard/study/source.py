@@ -8,117 +8,168 @@ libraries is named, not read: library versions are recorded with each run instea
 from __future__ import annotations
 
 import ast
-import functools
+import copyreg
 import hashlib
+import importlib
+import importlib.util
 import inspect
 import sys
 import sysconfig
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from scratchcard.networks.forward import state_digest
 
 _LIBRARIES = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib"))
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...))
 
 
 def source_digest(*roots: Any) -> str:
-    """SHA-256 over the code and values reachable from `roots` (functions, classes, callable objects, plain values)."""
+    """SHA-256 over the code and values reachable from `roots`: functions, classes, callable objects, plain values."""
     reader = _Reader()
     told = [reader.tell(root) for root in roots]
-    body = "\n".join([*told, *(f"{name}\n{text}" for name, text in sorted(reader.statements.items()))])
-    return hashlib.sha256(body.encode()).hexdigest()
+    return hashlib.sha256("\n".join([*told, *sorted(reader.parts)]).encode()).hexdigest()
 
 
 class _Reader:
     """Walks from values to the statements that define them, each read once."""
 
     def __init__(self) -> None:
-        self.statements: dict[str, str] = {}
+        self.parts: set[str] = set()
+        self._followed: set[tuple[int, str]] = set()
+        self._open: list[int] = []
+        self._told: dict[int, tuple[Any, str]] = {}
+        self._trees: dict[str, ast.Module | None] = {}
 
     def tell(self, value: Any) -> str:
         """A text that stands for the value; the statements it leads to are noted on the way."""
-        if value is None or isinstance(value, bool | int | float | complex | str | bytes | type(...)):
-            return repr(value)
-        if isinstance(value, list | tuple):
-            return f"{type(value).__name__}[{', '.join(map(self.tell, value))}]"
-        if isinstance(value, set | frozenset):
-            return f"set[{', '.join(sorted(map(self.tell, value)))}]"
-        if isinstance(value, dict):
-            return "dict[" + ", ".join(f"{self.tell(key)}: {self.tell(part)}" for key, part in value.items()) + "]"
+        if isinstance(value, _PLAIN):
+            return f"{type(value).__name__} {value!r}"
         if isinstance(value, Tensor):
-            bits = (
-                value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-                if value.numel()
-                else b""
-            )
-            return f"tensor {value.dtype} {tuple(value.shape)} {hashlib.sha256(bits).hexdigest()}"
-        if isinstance(value, np.ndarray):
-            return self.tell(torch.as_tensor(value)) if value.dtype.kind in "biuf" else repr(value)
-        if isinstance(value, functools.partial):
-            return f"partial[{self.tell(value.func)}, {self.tell(value.args)}, {self.tell(value.keywords)}]"
+            return f"tensor {state_digest({'': value})}"
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+            return f"array {value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+        if id(value) in self._open:  # a value inside itself: named by how far out it was opened
+            return f"itself {len(self._open) - self._open.index(id(value))}"
+        if id(value) not in self._told:
+            self._open.append(id(value))
+            text = self._tell(value)
+            self._open.pop()
+            # what is shared is read once; the value is held, so that its id stays its own
+            self._told[id(value)] = value, hashlib.sha256(text.encode()).hexdigest()
+        return self._told[id(value)][1]
+
+    def _tell(self, value: Any) -> str:
+        kind = type(value).__name__
+        if isinstance(value, list | tuple):
+            return f"{kind}[{', '.join(map(self.tell, value))}]"
+        if isinstance(value, set | frozenset):
+            return f"{kind}[{', '.join(sorted(map(self.tell, value)))}]"
+        if type(value) is dict or isinstance(value, types.MappingProxyType):
+            return "dict[" + ", ".join(f"{self.tell(key)}: {self.tell(part)}" for key, part in value.items()) + "]"
         if isinstance(value, types.ModuleType):
             return self._module(value)
-        if isinstance(value, types.MethodType):
-            return f"method[{self.tell(value.__self__)}, {self.tell(value.__func__)}]"
         if isinstance(value, types.FunctionType | type):
             return self._definition(value)
-        if isinstance(value, nn.Module):
-            return f"{self.tell(type(value))} {value!r} {self.tell(dict(value.state_dict()))}"
-        if hasattr(value, "__dict__") and not isinstance(value, types.BuiltinFunctionType):
-            return f"{self.tell(type(value))} {self.tell(dict(vars(value)))}"
-        return f"{type(value).__module__}.{type(value).__qualname__} {getattr(value, '__qualname__', '')}"
+        if isinstance(value, types.MethodType):
+            return f"method {value.__func__.__qualname__} of {self.tell(value.__self__)}"
+        if isinstance(value, types.CodeType):
+            parts = [value.co_code, value.co_names, [c for c in value.co_consts if c != value.co_qualname]]
+            return f"code[{', '.join(map(self.tell, parts))}]"
+        if isinstance(value, types.CellType):
+            return self.tell(value.cell_contents) if value != types.CellType() else "empty"
+        try:  # any other object says itself what it is made of, as it would to be copied
+            reduce = copyreg.dispatch_table.get(type(value))
+            made = reduce(value) if reduce is not None else value.__reduce_ex__(4)
+        except Exception:  # a lock, a file, a generator: nothing that could be copied can be told
+            return f"{self.tell(type(value))} that cannot be read"
+        if isinstance(made, str):
+            return f"{type(value).__module__}.{made}"
+        return f"{self.tell(type(value))}{[self.tell(list(p) if isinstance(p, Iterator) else p) for p in made]}"
 
     def _module(self, module: types.ModuleType) -> str:
-        name = module.__name__
-        if _is_the_users(module) and name not in self.statements:
-            self.statements[name] = ""  # noted before it is followed: modules may import each other
-            tree = ast.parse(inspect.getsource(module))
-            self.statements[name] = ast.unparse(_without_docstrings(tree))
-            for found in _names(tree):
-                self._follow(found, vars(module))
-        return f"module {name}"
+        tree = self._tree(module) if _is_the_users(module) else None
+        if tree is not None:
+            self._note(tree, module.__name__, vars(module))
+        return f"module {module.__name__}"
 
     def _definition(self, value: Any) -> str:
         """A function or class: its statement, what its statement names, and what a closure holds."""
-        module = sys.modules.get(value.__module__)
-        name = f"{value.__module__}.{value.__qualname__}"
-        if module is None or not _is_the_users(module):
+        name, module = f"{value.__module__}.{value.__qualname__}", sys.modules.get(value.__module__)
+        if module is not None and not _is_the_users(module):
             return name
-        closed_over = ", ".join(self._cell(cell) for cell in getattr(value, "__closure__", None) or ())
-        defaults = self.tell([getattr(value, "__defaults__", None), getattr(value, "__kwdefaults__", None)])
-        statement = _statement_of(value, module)
-        if statement is None:  # typed at a prompt: the byte code has neither comments nor line numbers
-            code = getattr(value, "__code__", None)
-            return f"{name} {self._code(code) if code else ''} [{closed_over}] {defaults}"
-        key = f"{module.__name__}: {ast.dump(statement)}"
-        if key not in self.statements:
-            self.statements[key] = ast.unparse(_without_docstrings(statement))
-            for found in _names(statement):
-                self._follow(found, vars(module))
-            for base in getattr(value, "__bases__", ()):
-                self.tell(base)
-        return f"{name} [{closed_over}] {defaults}"
+        held = [getattr(value, own, None) for own in ("__closure__", "__defaults__", "__kwdefaults__")]
+        statement = self._statement(value, module) if module is not None else None
+        if statement is not None and module is not None:
+            self._note(statement, module.__name__, vars(module))
+        elif inspect.isfunction(value):  # typed at a prompt: there is no text, but there is byte code
+            held.append(value.__code__)
+            self._follow(_names_in(value.__code__), value.__globals__)
+        else:
+            own = {key: part for key, part in vars(value).items() if key not in ("__dict__", "__weakref__", "__doc__")}
+            held.append({key: part for key, part in own.items() if not isinstance(part, types.GetSetDescriptorType)})
+        if inspect.isfunction(value) and value.__name__ == "<lambda>":  # several may stand in one statement
+            held.append(value.__code__)
+        return f"{name} {self.tell([*held, *getattr(value, '__bases__', ())])}"
 
-    def _follow(self, name: str, namespace: dict[str, Any]) -> None:
-        """Note what a name of a statement stands for in its module."""
-        key = f"{namespace.get('__name__')}.{name}"
-        if name in namespace and not name.startswith("__") and key not in self.statements:
-            self.statements[key] = ""  # noted before it is followed: code may refer to itself
-            self.statements[key] = self.tell(namespace[name])
+    def _note(self, tree: ast.AST, module: str, namespace: Mapping[str, Any]) -> None:
+        """Note a statement or file, and follow every name in it."""
+        text = f"{module}: {ast.unparse(_without_docstrings(tree))}"
+        if text not in self.parts:
+            self.parts.add(text)
+            self._follow(_names_of(tree), namespace)
+            for name in _imported_within(tree, str(namespace.get("__package__") or "")):
+                self._import(name)
 
-    def _cell(self, cell: Any) -> str:
+    def _follow(self, dotted: Iterator[list[str]], namespace: Mapping[str, Any]) -> None:
+        """Note what names such as `WIDTH` and `layers.Block` stand for in a module."""
+        for first, *rest in dotted:
+            if first not in namespace or first.startswith("__"):
+                continue
+            value, name = namespace[first], first
+            while rest and isinstance(value, types.ModuleType) and _is_the_users(value) and hasattr(value, rest[0]):
+                self.tell(value)
+                name, value = f"{name}.{rest[0]}", getattr(value, rest.pop(0))
+            if (id(namespace), name) not in self._followed:
+                self._followed.add((id(namespace), name))
+                self.parts.add(f"{namespace.get('__name__')}.{name} = {self.tell(value)}")
+
+    def _import(self, name: str) -> None:
         try:
-            return self.tell(cell.cell_contents)
-        except ValueError:  # a cell that is still empty: the function refers to itself
-            return "empty"
+            self.tell(importlib.import_module(name))
+        except Exception:  # an import inside a function may never be reached, or never succeed
+            self.parts.add(f"import {name}")
 
-    def _code(self, code: types.CodeType) -> str:
-        constants = [self._code(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
-        return f"{code.co_code.hex()} {code.co_names} {constants}"
+    def _statement(self, value: Any, module: types.ModuleType) -> ast.stmt | None:
+        """The top-level statement of the module in which the value was defined."""
+        tree = self._tree(module)
+        try:
+            line = value.__code__.co_firstlineno if inspect.isfunction(value) else inspect.getsourcelines(value)[1]
+        except (OSError, TypeError):
+            return None
+        if tree is None or (
+            inspect.isfunction(value) and inspect.getsourcefile(value) != inspect.getsourcefile(module)
+        ):
+            return None
+        for statement in tree.body:
+            first = min([statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", []))])
+            if first <= line <= (statement.end_lineno or first):
+                return statement
+        return None
+
+    def _tree(self, module: types.ModuleType) -> ast.Module | None:
+        name = module.__name__
+        if name not in self._trees:
+            try:
+                self._trees[name] = ast.parse(inspect.getsource(module))
+            except (OSError, TypeError):
+                self._trees[name] = None
+        return self._trees[name]
 
 
 def _is_the_users(module: types.ModuleType) -> bool:
@@ -131,33 +182,45 @@ def _is_the_users(module: types.ModuleType) -> bool:
     return not any(Path(file).resolve().is_relative_to(library) for library in _LIBRARIES)
 
 
-def _statement_of(value: Any, module: types.ModuleType) -> ast.stmt | None:
-    """The top-level statement of the module in which the value was defined."""
-    try:
-        tree = ast.parse(inspect.getsource(module))
-        line = value.__code__.co_firstlineno if hasattr(value, "__code__") else inspect.getsourcelines(value)[1]
-    except (OSError, TypeError):
-        return None
-    for statement in tree.body:
-        first = min([statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", []))])
-        if first <= line <= (statement.end_lineno or first):
-            return statement
-    return None
-
-
-def _names(tree: ast.AST) -> Iterator[str]:
+def _names_of(tree: ast.AST) -> Iterator[list[str]]:
+    """Every name a piece of code reads or imports, with its attributes: `a.b.c` is ["a", "b", "c"]."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            yield node.id
+        if isinstance(node, ast.Name | ast.Attribute):
+            dotted: list[str] = []
+            while isinstance(node, ast.Attribute):
+                dotted.insert(0, node.attr)
+                node = node.value
+            if isinstance(node, ast.Name):
+                yield [node.id, *dotted]
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from ([alias.asname or alias.name.partition(".")[0]] for alias in node.names)
 
 
-def _without_docstrings(tree: Any) -> ast.AST:
+def _names_in(code: types.CodeType) -> Iterator[list[str]]:
+    """Every name that byte code reads, that of functions inside it included."""
+    yield from ([name] for name in code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names_in(constant)
+
+
+def _imported_within(tree: ast.AST, package: str) -> Iterator[str]:
+    """The modules that are imported inside functions of a piece of code."""
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Import):
+                    yield from (alias.name for alias in node.names)
+                elif isinstance(node, ast.ImportFrom):
+                    relative = "." * node.level + (node.module or "")
+                    yield importlib.util.resolve_name(relative, package) if node.level and package else relative
+
+
+def _without_docstrings(tree: ast.AST) -> ast.AST:
     """A copy of the tree in which no function, class or module has a docstring."""
     copied = ast.parse(ast.unparse(tree))
     for node in ast.walk(copied):
-        if (
-            isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-            and ast.get_docstring(node) is not None
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
+        documented = isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        if documented and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or ([] if isinstance(node, ast.Module) else [ast.Pass()])
     return copied

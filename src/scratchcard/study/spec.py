@@ -106,8 +106,9 @@ def canonical(value: Any) -> Any:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [field for field in dataclasses.fields(value) if field.metadata.get("identity", True)]
+        ours = type(value).__module__.startswith("scratchcard.")
         return {
-            "type": type(value).__qualname__,
+            "type": type(value).__qualname__ if ours else source_digest(type(value)),
             **{field.name: canonical(getattr(value, field.name)) for field in fields},
         }
     if value is None or isinstance(value, bool | int | float | str):

@@ -77,7 +77,7 @@ class Store:
             row = Row.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             return None
-        except ValidationError as error:
+        except (OSError, ValidationError) as error:
             raise Damaged(
                 f"{path} is not a row as it was written ({_first(error)}); delete that file and run the study again"
             ) from error
@@ -130,13 +130,16 @@ class Store:
                 .view(shape)
                 for name, shape in shapes.items()
             }
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, Damaged):
                 raise
-            raise Damaged(
-                f"{path} is not a ticket as it was written ({_first(error)}); delete that file and run the study again"
-            ) from error
+            raise Damaged(self.spoilt_ticket(run, error)) from error
         return facts, mask
+
+    def spoilt_ticket(self, run: str, error: Exception) -> str:
+        """The sentence about a ticket that is not as it was written."""
+        path = self.folder / "tickets" / f"{run}.json"
+        return f"{path} is not a ticket as it was written ({_first(error)}); delete it and run the study again"
 
     # snapshots
 
@@ -150,8 +153,12 @@ class Store:
         Raises:
             Damaged: the file is gone, has other bytes, or lies outside the store.
         """
-        path = (self.folder / artefact.file).resolve()
-        if not path.is_relative_to(self.folder.resolve()):
+        try:
+            path = (self.folder / artefact.file).resolve()
+            inside = path.is_relative_to(self.folder.resolve())
+        except ValueError:  # a null character
+            path, inside = self.folder, False
+        if not inside:
             raise Damaged(
                 f"the store names a file outside of itself, {artefact.file!r}: it was tampered with; "
                 "take it from its source again"
@@ -189,7 +196,7 @@ class Store:
             try:
                 declared = json.loads(path.read_bytes())
                 spec, runs = StudySpec.model_validate(declared["spec"]), list(declared["runs"])
-            except (ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, KeyError, TypeError) as error:
                 raise Damaged(
                     f"{path} is not a study as it was written ({_first(error)}); delete it and run the study again"
                 ) from error
@@ -199,10 +206,12 @@ class Store:
     # files
 
     def clear_leftovers(self) -> None:
-        """Remove what a killed writer left half-written; nothing refers to it."""
+        """Remove what a killed writer left half-written (nothing refers to it), but not what a living one writes."""
         for path in self.folder.glob("**/.*.part"):
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+            writer = path.name.split(".")[-2]
+            if not (writer.isdigit() and _lives(int(writer))):
+                with contextlib.suppress(FileNotFoundError):
+                    path.unlink()
 
     def _ids(self, kind: str) -> set[str]:
         try:
@@ -255,7 +264,9 @@ class Store:
     def _check_version(self, manifest: Path) -> None:
         try:
             version = json.loads(manifest.read_bytes())["format"]
-        except (ValueError, KeyError, TypeError) as error:
+            if not isinstance(version, int):
+                raise TypeError(f"its format is {version!r}, no whole number")
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise Damaged(
                 f'{manifest} is not as it was written ({_first(error)}); write {{"format": {FORMAT}}} into it, '
                 "or give another store"
@@ -272,8 +283,18 @@ class Store:
 
 
 def _again(artefact: Artefact) -> str:
-    run = Path(artefact.file).parts[1].removesuffix(".safetensors")
+    run = Path(*Path(artefact.file).parts[1:2]).name.removesuffix(".safetensors")
     return f"delete rows/{run}.json and tickets/{run}.json (if any) from the store and run the study again"
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _first(error: Exception) -> str:

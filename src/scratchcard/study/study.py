@@ -56,6 +56,16 @@ class Study:
         Raises:
             ValueError: no seeds or methods, a name that is not known, a margin or density out of range.
         """
+        for name, kind in (("task", Task), ("recipe", Recipe)):
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(
+                    f"a study's {name} must be sc.{kind.__name__}, got {type(getattr(self, name)).__name__}"
+                )
+        for name in ("methods", "arms"):
+            if not isinstance(getattr(self, name), list | tuple):
+                raise ValueError(f"a study's {name} must be a list, e.g. [sc.IMP()], got {getattr(self, name)!r}")
+        if isinstance(self.seeds, str) or not isinstance(self.seeds, int | Sequence):
+            raise ValueError(f"a study's seeds must be a number or a list of numbers, got {self.seeds!r}")
         seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds
         object.__setattr__(self, "seeds", tuple(seeds))
         if not self.seeds or len(set(self._seeds)) < len(self._seeds) or min(self._seeds) < 0:
@@ -167,13 +177,16 @@ class Study:
         Raises:
             ValueError: as `check`; also when the store cannot be used.
         """
+        workers = cores() if workers is None else workers
+        if workers < 1:
+            raise ValueError(f"a study needs at least one worker, got {workers}")
         self.check()
         store = Store(self.store)
         store.clear_leftovers()
         specs = self._specs()
         store.write_study(self._id, self.spec, [spec.id for spec in specs])
         with Progress(len(specs), show=progress) as shown:
-            run_study(self, store, specs, workers or cores(), shown)
+            run_study(self, store, specs, workers, shown)
         return self.rows()
 
     def rows(self) -> Rows:

@@ -14,18 +14,18 @@ import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import islice
+from pickle import PicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
 from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
-from scratchcard.masks.compare import digest
-from scratchcard.methods.ticket import Dense, Ticket
-from scratchcard.networks.subnetwork import MaskedWeights
+from scratchcard.methods.ticket import Ticket
 from scratchcard.study.execute import Stopped, Trainings
 from scratchcard.study.progress import Progress
 from scratchcard.study.spec import RunSpec
 from scratchcard.study.store import Store
+from scratchcard.study.tickets import keep, kept
 from scratchcard.types import Snapshot
 
 if TYPE_CHECKING:
@@ -46,12 +46,15 @@ def run_study(study: Study, store: Store, specs: list[RunSpec], workers: int, sh
         if spec.arm is not None and spec.id not in finished:
             controls.setdefault(spec.ticket.id, []).append(spec)
     tickets = store.ticket_ids()
+    untrained = {spec.seed for spec in specs if spec.method is None and spec.id not in finished}
     # dict: each chain once, in the order of the plan
     chains = list(
         dict.fromkeys(
             (spec.method.label, spec.seed)
             for spec in specs
-            if spec.method is not None and spec.arm is None and not (spec.id in finished and spec.id in tickets)
+            if spec.method is not None
+            and spec.arm is None
+            and (spec.id not in finished or spec.id not in tickets or spec.seed in untrained)
         )
     )
     if workers == 1:
@@ -116,6 +119,11 @@ def _in_processes(
             for future in done:
                 shown.note(future.result())
             shown.at(len(store.row_ids() & ids))
+    except (PicklingError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"this task cannot be sent to worker processes ({type(error).__name__}: {' '.join(str(error).split())}); "
+            "run with one worker, or keep locks, files and the like out of its functions"
+        ) from error
     except TerminatedWorkerError as error:
         raise ValueError(
             "a worker process was killed (often: memory ran out); finished runs are safe: "
@@ -126,7 +134,7 @@ def _in_processes(
 
 
 def run_chain(trainings: Trainings, study: Study, label: str, seed: int) -> Iterator[str]:
-    """Find a method's tickets for one seed, train each, and yield its id once it is in the store.
+    """Find a method's tickets for one seed, yield the id of each once it is in the store, then train it.
 
     Raises:
         Stopped: a training that the chain needs ended without a result.
@@ -142,23 +150,11 @@ def run_chain(trainings: Trainings, study: Study, label: str, seed: int) -> Iter
         spent += row.train_flops
 
     for ticket in method.find(study.task, study.recipe, seed, train):
-        assert isinstance(ticket.start, Dense), "a method's ticket starts from the weights of its own dense training"
         run = trainings.spec(ticket).id
-        facts = {
-            "method": label,
-            "seed": ticket.seed,
-            "level": ticket.level,
-            "prunable": list(ticket.prunable),
-            "start": ticket.start.step,
-            "start_step": ticket.start_step,
-            "search_flops": spent,
-            "mask_digest": digest(ticket.subnetwork.mask),
-        }
-        if run not in store.ticket_ids() or store.ticket(run)[0] != facts:
-            store.write_ticket(run, facts, ticket.subnetwork.mask)
+        keep(store, run, ticket, spent)
+        yield run
         for _ in trainings.train(ticket, (study.recipe.steps,), search_flops=spent):
             pass
-        yield run
 
 
 def run_control(trainings: Trainings, study: Study, spec: RunSpec) -> str:
@@ -167,20 +163,11 @@ def run_control(trainings: Trainings, study: Study, spec: RunSpec) -> str:
     assert spec.arm is not None, "a control is an arm of a method's ticket"
     method = next(method for method in study.methods if method.label == spec.method.label)
     arm = next(arm for arm in study.controls if arm.label == spec.arm.label)
-    facts, mask = trainings.store.ticket(spec.ticket.id)
-    ticket = Ticket(
-        method,
-        spec.seed,
-        spec.level,
-        MaskedWeights(mask),
-        tuple(facts["prunable"]),
-        Dense(facts["start"]),
-        facts["start_step"],
-    )
+    ticket, search_flops = kept(trainings.store, spec.ticket.id, method)
     control, _ = next(islice(arm(ticket, study.recipe, spec.seed), spec.replicate, None))
     assert trainings.spec(control) == spec, "a control is the run that was planned"
     try:
-        for _ in trainings.train(control, search_flops=facts["search_flops"]):
+        for _ in trainings.train(control, search_flops=search_flops):
             pass
     except Stopped as stopped:
         return str(stopped)

@@ -84,9 +84,16 @@ class Task:
         return Metric("loss", self.loss_of, higher_is_better=False) if self.metric == "loss" else METRICS[self.metric]
 
     def fresh(self, seed: int) -> nn.Module:
-        """A freshly initialised network, a function of the seed."""
-        with seeded(seed):
-            model = self.model()
+        """A freshly initialised network, a function of the seed.
+
+        Raises:
+            ValueError: the factory raises, or returns no module.
+        """
+        try:
+            with seeded(seed):
+                model = self.model()
+        except Exception as error:  # whatever the user's factory raises
+            raise ValueError(f"the model factory of task {self.name!r} fails: {_one_line(error)}") from error
         if not isinstance(model, nn.Module):
             raise ValueError(
                 f"the model factory of task {self.name!r} must return a torch.nn.Module, not {type(model).__name__}"
@@ -109,8 +116,11 @@ class Task:
         Raises:
             ValueError: the model fails on a batch, the loss does not fit its outputs, or either is not finite.
         """
-        device = torch.device(recipe.device)
-        model = placed(self.at_start(0), recipe)
+        try:
+            model = placed(self.at_start(0), recipe)
+            device = torch.device(recipe.device)
+        except (RuntimeError, AssertionError) as error:  # what torch raises about devices it does not have
+            raise ValueError(f"the device {recipe.device!r} cannot be used here: {_one_line(error)}") from error
         batch = next(iter(sequential(self.data.train, min(recipe.batch_size, 8), device)))
         inputs, targets = (as_precise(part, recipe) for part in batch)
         with seeded(0), autocast(recipe):
