@@ -1,4 +1,4 @@
-"""A task of one's own: `scratchcard study examples/my_task.py`. Change the network, the data and the recipe to yours."""
+"""A task of one's own, to be changed into yours: `scratchcard study examples/my_task.py`."""
 
 import torch
 from sklearn.datasets import load_breast_cancer
@@ -9,7 +9,7 @@ import scratchcard as sc
 
 
 class Classifier(nn.Module):
-    """Any nn.Module will do: what can be pruned is found by looking at it (`scratchcard inspect examples/my_task.py`)."""
+    """Any nn.Module will do; `scratchcard inspect examples/my_task.py` says what would be pruned."""
 
     def __init__(self, features: int = 30, width: int = 64) -> None:
         super().__init__()

@@ -74,7 +74,7 @@ class Row(Frozen):
     layers: dict[str, tuple[int, int]]
     """Weight name -> (kept, all)."""
     parameters: int
-    """Every learnable number, biases and normalisation included."""
+    """Every parameter of the network, biases and normalisation included."""
     nonzero: int
     """Of these, how many are not cut by the mask."""
     mask_digest: str

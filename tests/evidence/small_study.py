@@ -69,9 +69,7 @@ def run(
         parameters=1000,
         nonzero=round(1000 * 0.5**level),
         mask_digest="",
-        early_stop=Point(step=step, validation_loss=1, test_metric=value, censored=step >= 950)
-        if done
-        else None,
+        early_stop=Point(step=step, validation_loss=1, test_metric=value, censored=step >= 950) if done else None,
         end=Point(step=1000, validation_loss=1, test_metric=value) if done else None,
         train_flops=1,
         search_flops=0,

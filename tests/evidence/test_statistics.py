@@ -43,9 +43,7 @@ def test_equivalence_is_the_larger_of_two_one_sided_t_tests(values, margin):
 
 
 @given(numbers, st.floats(0.01, 1))
-def test_equivalence_is_shown_at_5_percent_where_the_90_percent_interval_lies_inside_the_margin(
-    values, margin
-):
+def test_equivalence_is_shown_at_5_percent_where_the_90_percent_interval_lies_inside_the_margin(values, margin):
     low, high = t_interval(values, 0.1)
     if min(abs(low + margin), abs(high - margin)) > 1e-9:
         assert (paired(values, margin).p_equivalence < 0.05) == bool(-margin < low and high < margin)

@@ -130,9 +130,7 @@ def test_draws_of_one_seed_are_averaged_and_do_not_count_as_seeds():
 
 def test_the_rounding_of_an_average_is_no_difference():
     rows = study({DENSE: BASE, TICKET: [0.2] * 5, FRESH: [0.1] * 5})
-    more = [
-        run("imp", 1, "fresh-init", seed, draw / 10, replicate=draw) for seed in range(5) for draw in (2, 3)
-    ]
+    more = [run("imp", 1, "fresh-init", seed, draw / 10, replicate=draw) for seed in range(5) for draw in (2, 3)]
     fresh = only(Rows([*rows, *more], rows.study)).comparisons[1]
     assert (fresh.mean, fresh.p_difference) == (0, 1)
 
@@ -214,7 +212,7 @@ def test_a_ticket_as_large_as_the_dense_network_is_no_winning_ticket():
     whole = Rows([row.model_copy(update={"nonzero": 1000}) for row in rows], rows.study)
     assert [leg.status for leg in only(whole).legs] == ["holds", "holds", "fails"]
     assert not only(whole).winning_ticket
-    assert str(judge(whole)).endswith("Winning ticket: no.")
+    assert "Winning ticket: no." in str(judge(whole))
 
 
 def test_accuracy_leg_fails_when_shown_worse_by_more_than_the_margin():

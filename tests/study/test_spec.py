@@ -30,12 +30,13 @@ def dense(recipe: Recipe) -> str:
 
 TINY = tiny()
 STEP = Recipe(steps=9, schedule="step", milestones=(3,))
+SGD = Recipe(steps=9, optimizer="sgd", momentum=0.5)
 OTHER: dict[str, tuple[Recipe, Any]] = {
     "steps": (RECIPE, 5),
     "lr": (RECIPE, 0.02),
     "optimizer": (RECIPE, "sgd"),
-    "momentum": (RECIPE, 0.5),
-    "nesterov": (dataclasses.replace(RECIPE, momentum=0.5), True),
+    "momentum": (SGD, 0.6),
+    "nesterov": (SGD, True),
     "weight_decay": (RECIPE, 0.1),
     "batch_size": (RECIPE, 11),
     "schedule": (RECIPE, "cosine"),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
-from scratchcard.networks.forward import call
+from scratchcard.networks.forward import as_fits, call
 from scratchcard.types import Tensors
 
 
@@ -22,7 +22,7 @@ class Cost:
     """Per example. One multiply-accumulate (MAC) is two FLOPs; matrix products, convolutions and attention count."""
 
     parameters: int
-    """Every learnable number, biases and normalisation included; a shared one once."""
+    """Every parameter, biases and normalisation included; a shared one once."""
     forward_flops: float
     training_flops: float
     """Forward and backward of one example. A masked network is counted as the dense one: its kernels are dense."""
@@ -60,7 +60,7 @@ def cost(model: nn.Module, example_inputs: Tensors) -> Cost:
 
 def _count(model: nn.Module, inputs: Tensors, device: str) -> tuple[int, int, dict[str, int]]:
     probe = copy.deepcopy(model).to(device).train()
-    placed = tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, inputs)
+    placed = tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, as_fits(inputs, model))
     by_module: dict[str, int] = {}
     with (
         torch.random.fork_rng(devices=[]),

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from scratchcard.types import State, Tensors
 
@@ -19,6 +20,14 @@ def call(model: nn.Module, inputs: Tensors) -> Any:
     if isinstance(inputs, tuple):
         return model(*inputs)
     return model(inputs)
+
+
+def as_fits(inputs: Tensors, model: nn.Module) -> Tensors:
+    """The inputs with floating-point tensors in the type of the model's weights."""
+    wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+    return tree_map(
+        lambda leaf: leaf.to(wanted) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, inputs
+    )
 
 
 def read_state(model: nn.Module) -> State:

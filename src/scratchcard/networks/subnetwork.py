@@ -30,7 +30,7 @@ class Subnetwork(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors have no truth value to compare by
 class MaskedWeights:
     """The subnetwork of a weight mask: cut weights are exactly zero and stay so under any optimizer of the recipe."""
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from scratchcard.networks.forward import call
+from scratchcard.networks.forward import as_fits, call
 from scratchcard.types import Tensors, WeightMask
 
 Kind = Literal["conv", "linear", "output", "recurrent", "embedding", "bare"]
@@ -132,7 +132,7 @@ def _last_called(model: nn.Module, example_inputs: Tensors, layers: set[str]) ->
         if layers.intersection(names):
             module.register_forward_hook(lambda *_, name=names[-1]: called.append(name))
     with torch.no_grad(), torch.random.fork_rng():
-        call(probe, example_inputs)
+        call(probe, as_fits(example_inputs, probe))
     return called[-1] if called else None
 
 

@@ -89,7 +89,7 @@ def _in_this_process(
                 run_controls(ticket)
         except Stopped as stopped:
             shown.note(str(stopped))
-            shown.at(len(store.row_ids() & ids))
+        shown.at(len(store.row_ids() & ids))
 
 
 def _in_processes(

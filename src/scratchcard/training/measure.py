@@ -49,18 +49,18 @@ class Measurement:
             if snapshot.train_loss is not None and not math.isfinite(snapshot.train_loss):
                 raise Diverged(f"the training loss was {snapshot.train_loss} by step {snapshot.step}")
             if snapshot.step in looks:
-                self._look(model, snapshot)
+                self._look(model, snapshot, last=snapshot.step == recipe.steps)
             if snapshot.step in stops:
                 yield snapshot
 
     def without_training(self, model: nn.Module) -> Iterator[Snapshot]:
         """Measure a model that was trained elsewhere; it is yielded as its own start and end."""
         placed(model, self._recipe)
-        self._look(model, Snapshot(0, None, lambda: read_state(model)))
+        self._look(model, Snapshot(0, None, lambda: read_state(model)), last=True)
         for step in (0, self._recipe.steps):
             yield Snapshot(step, None, lambda: read_state(model))
 
-    def _look(self, model: nn.Module, snapshot: Snapshot) -> None:
+    def _look(self, model: nn.Module, snapshot: Snapshot, last: bool) -> None:
         data, recipe = self._task.data, self._recipe
         validation_loss, _ = evaluate(model, self._task, data.validation, recipe)
         _, test_metric = evaluate(model, self._task, data.test, recipe)
@@ -72,7 +72,7 @@ class Measurement:
         self._train_loss.append(snapshot.train_loss)
         self._validation_loss.append(validation_loss)
         self._test_metric.append(test_metric)
-        if snapshot.step == recipe.steps:
+        if last:
             _, self.train_metric = evaluate(model, self._task, data.train, recipe, limit=TRAIN_METRIC_EXAMPLES)
 
     @property

@@ -72,7 +72,10 @@ class Recipe:
             "eval_every": (self.eval_every >= 1, "at least 1"),
             "eval_batch_size": (self.eval_batch_size >= 1, "at least 1"),
             "lr": (0 < self.lr < math.inf, "a positive number"),
-            "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
+            "momentum": (
+                self.momentum == 0 or (0 < self.momentum < 1 and self.optimizer not in ("adam", "adamw")),
+                "in [0, 1), and 0 for adam and adamw, which have their own",
+            ),
             "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
             "gamma": (0 < self.gamma < math.inf, "a positive number"),
             "warmup": (0 <= self.warmup <= self.steps, f"between 0 and the {self.steps} steps"),
