@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import islice
 from pickle import PicklingError
@@ -57,51 +57,53 @@ def run_study(study: Study, store: Store, specs: list[RunSpec], workers: int, sh
             and (spec.id not in finished or spec.id not in tickets or spec.seed in untrained)
         )
     )
+    ids = {spec.id for spec in specs}
+
+    def count() -> None:
+        shown.at(len(store.row_ids() & ids))
+
     if workers == 1:
-        _in_this_process(study, store, specs, chains, controls, finished, shown)
+        _in_this_process(study, store, chains, controls, shown.note, count)
     else:
-        _in_processes(study, store, specs, chains, controls, workers, shown)
+        _in_processes(study, store, chains, controls, workers, shown.note, count)
 
 
 def _in_this_process(
     study: Study,
     store: Store,
-    specs: list[RunSpec],
     chains: list[tuple[str, int]],
     controls: dict[str, list[RunSpec]],
-    finished: set[str],
-    shown: Progress,
+    note: Callable[[str], None],
+    count: Callable[[], None],
 ) -> None:
     trainings = study.trainings(store)
-    ids = {spec.id for spec in specs}
 
     def run_controls(ticket: str) -> None:
         for spec in controls.pop(ticket, []):
-            shown.note(run_control(trainings, study, spec))
-            shown.at(len(store.row_ids() & ids))
+            note(run_control(trainings, study, spec))
+            count()
 
     for ticket in sorted(store.ticket_ids() & controls.keys()):
         run_controls(ticket)
     for method, seed in chains:
         try:
             for ticket in run_chain(trainings, study, method, seed):
-                shown.at(len(store.row_ids() & ids))
+                count()
                 run_controls(ticket)
         except Stopped as stopped:
-            shown.note(str(stopped))
-        shown.at(len(store.row_ids() & ids))
+            note(str(stopped))
+        count()
 
 
 def _in_processes(
     study: Study,
     store: Store,
-    specs: list[RunSpec],
     chains: list[tuple[str, int]],
     controls: dict[str, list[RunSpec]],
     workers: int,
-    shown: Progress,
+    note: Callable[[str], None],
+    count: Callable[[], None],
 ) -> None:
-    ids = {spec.id for spec in specs}
     pool = ProcessPoolExecutor(
         max_workers=workers,
         initializer=_begin,
@@ -117,8 +119,8 @@ def _in_processes(
                 break
             done, running = wait(running, timeout=0.25, return_when=FIRST_COMPLETED)
             for future in done:
-                shown.note(future.result())
-            shown.at(len(store.row_ids() & ids))
+                note(future.result())
+            count()
     except (PicklingError, TypeError, AttributeError) as error:
         raise ValueError(
             f"this task cannot be sent to worker processes ({type(error).__name__}: {' '.join(str(error).split())}); "
