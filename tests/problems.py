@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from scratchcard.methods.ticket import Method, Ticket
 from scratchcard.study.execute import Trainings
 from scratchcard.study.store import Store
 from scratchcard.study.study import Study
+from scratchcard.study.tickets import keep
 from scratchcard.training.data import Data
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.sources import load_data
@@ -103,4 +104,11 @@ def trainings(task: Task, recipe: Recipe, method: Method, store: Store, arms: tu
 def find(task: Task, recipe: Recipe, method: Method, folder: object, seed: int = 0) -> tuple[Trainings, list[Ticket]]:
     """All tickets of a method for one seed, with the trainings they were found by."""
     backed = trainings(task, recipe, method, Store(str(folder)), ("fresh-init", "random-mask-layerwise"))
-    return backed, list(method.find(task, recipe, seed, lambda ticket, stops: backed.train(ticket, stops)))
+    return backed, list(found(backed, method, seed))
+
+
+def found(backed: Trainings, method: Method, seed: int = 0) -> Iterator[Ticket]:
+    """A method's tickets as a study finds them: each kept in the store before the method goes on."""
+    for ticket in method.find(backed.task, backed.recipe, seed, lambda ticket, stops: backed.train(ticket, stops)):
+        keep(backed.store, backed.spec(ticket).id, ticket, 0.0)
+        yield ticket

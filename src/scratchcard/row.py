@@ -38,6 +38,47 @@ class Point(Frozen):
     """For the early-stop point only: it fell in the last 5 % of the run, so the true minimum may lie beyond."""
 
 
+class Histogram(Frozen):
+    """How many values fall between neighbouring edges; what lies beyond the ends is in the first and last bin."""
+
+    edges: list[float]
+    """Rising, one more than there are bins."""
+    counts: list[int]
+
+
+class Movement(Frozen):
+    """How far weights travel in the dense training, |end - initial| / sigma (Frankle & Carbin 2019, App. F.5)."""
+
+    kept: Histogram
+    """The weights that the ticket keeps."""
+    cut: Histogram
+    """The others of the same layer."""
+
+
+class Connections(Frozen):
+    """Units of a layer by their number of surviving connections (Frankle & Carbin 2019, App. F.6).
+
+    Entry 0 counts the units without any, entry 1 those with 1, entry i those with 2^(i-2) + 1 to 2^(i-1).
+    """
+
+    incoming: list[int]
+    """Of the layer's outputs (rows, filters): connections that lead into them."""
+    outgoing: list[int]
+    """Of the layer's inputs (columns, channels): connections of this layer that lead out of them."""
+
+
+class Anatomy(Frozen):
+    """What one prunable weight of a ticket looks like inside."""
+
+    sigma: float
+    """Standard deviation of the weight's initial values, all of them: the unit of the two fields below."""
+    initial: Histogram | None = None
+    """Initial values / sigma of the weights that the ticket keeps (Frankle & Carbin 2019, App. F.1 and F.2)."""
+    movement: Movement | None = None
+    """None where the dense training was not seen."""
+    connections: Connections
+
+
 class Artefact(Frozen):
     """A file the run left in the store, with the digest it must still have."""
 
@@ -61,7 +102,7 @@ class Row(Frozen):
     level: int
     """Pruning round, 0 for the dense network."""
     arm: str
-    """"dense", "ticket", "fresh-init", "random-mask-layerwise", "random-mask-global"."""
+    """"dense", "ticket", or the label of a control, e.g. "fresh-init"."""
     replicate: int = 0
     """Which of several draws of the same arm of the same ticket."""
 
@@ -78,6 +119,8 @@ class Row(Frozen):
     nonzero: int
     """Of these, how many are not cut by the mask."""
     mask_digest: str
+    anatomy: dict[str, Anatomy] = {}
+    """Prunable weight -> what it looks like inside; of tickets only."""
 
     curve: Curve | None = None
     early_stop: Point | None = None
@@ -109,6 +152,8 @@ class MethodPlan(Frozen):
     """Density planned at each level; entry 0 is the dense network (1.0)."""
     primary: int
     """The level the verdict is about; all other levels are descriptive."""
+    left_out: dict[str, str] = {}
+    """Control of the study -> why it cannot be run on this method's tickets."""
 
 
 class StudySpec(Frozen):
@@ -132,10 +177,14 @@ class StudySpec(Frozen):
     """True when the person brought a trained dense model (Task.start): it was measured, not trained."""
     recipe: dict[str, Any]
     methods: dict[str, MethodPlan]
+    planned: int | None = None
+    """How many runs were planned; None in studies declared before this was recorded."""
     arms: list[str]
     """Arms planned, "dense" and "ticket" included."""
     replicates: dict[str, int]
     """Arm -> draws per ticket."""
+    control_levels: list[int] | None = None
+    """The levels at which controls are run besides the primary one; None: at all of them."""
     seeds: list[int]
     measure: Literal["end", "early_stop"] = "end"
     """Which point of a run the comparisons read."""

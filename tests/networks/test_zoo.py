@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from scratchcard.networks.forward import read_state, state_digest
 from scratchcard.networks.initialise import glorot_normal_, kaiming_normal_
 from scratchcard.networks.zoo import conv_2, conv_4, conv_6, lenet_300_100, resnet_20
 
@@ -37,6 +38,24 @@ def test_weights_without_biases_are_exactly_those_of_the_paper(make, total, conv
 def test_a_projection_shortcut_costs_2560_weights_and_a_padding_one_none():
     assert weights(resnet_20(), within="shortcut") == 2_560
     assert weights(resnet_20(shortcut="pad")) == 270_896 - 2_560
+
+
+@pytest.mark.parametrize(
+    ("choices", "digest"),
+    [
+        ({}, "7217a3bb854aedeb"),
+        ({"shortcut": "pad"}, "0ba1cb8c6868f23a"),
+        ({"init": "kaiming"}, "5b9de884f2b07f3d"),
+        ({"width": 0.3, "classes": 7}, "d5a18f3173c5a1f4"),
+    ],
+)
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"),
+    reason="processors without AVX2 draw Gaussians that differ in the last bit",
+)
+def test_the_resnet_of_a_seed_is_bitwise_the_one_that_studies_were_run_with(choices, digest):
+    torch.manual_seed(0)
+    assert state_digest(read_state(resnet_20(**choices))).startswith(digest)
 
 
 @pytest.mark.parametrize("make", [lenet_300_100, *CONVS, resnet_20])

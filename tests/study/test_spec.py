@@ -79,7 +79,8 @@ def test_the_text_of_a_recipe_and_a_method_is_pinned() -> None:
         '"steps": 1000, "type": "Recipe", "warmup": 0, "weight_decay": 0.0}'
     )
     assert causes.methods["imp"].fields == (
-        '{"also": [], "keep": [], "one_shot": false, "rate": 0.2, "rewind": 0, "scope": "layer", "type": "IMP", '
+        '{"also": [], "between": "rewind", "criterion": "large_final", "fine_tune_lr": null, "fine_tune_steps": null, '
+        '"keep": [], "one_shot": false, "only": [], "rate": 0.2, "rewind": 0, "scope": "layer", "type": "IMP", '
         '"units": "weights"}'
     )
 

@@ -13,6 +13,8 @@ import typer
 from scratchcard.cli.report import check_place
 from scratchcard.evidence.report import report as write_report
 from scratchcard.evidence.verdict import judge
+from scratchcard.methods import METHODS
+from scratchcard.methods.ticket import Method
 from scratchcard.study.named import named_study, with_recipe
 from scratchcard.study.study import Study, cores
 from scratchcard.training.recipe import Recipe
@@ -44,8 +46,17 @@ def study(
     task: TaskName,
     seeds: Annotated[str | None, typer.Option(help="How many, or which: 5, or 0,1,7.")] = None,
     rounds: Annotated[int | None, typer.Option(help="Pruning rounds of every method.")] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help="Which methods, by label, with the study's rounds and rates: " + ", ".join(METHODS) + "."),
+    ] = None,
     controls: Annotated[
-        str | None, typer.Option(help='Which controls, by label, e.g. fresh-init,random-mask-layerwise, or "none".')
+        str | None,
+        typer.Option(help="Which controls: none, paper, all, or labels, e.g. fresh-init,own-init-resample."),
+    ] = None,
+    control_levels: Annotated[
+        str | None,
+        typer.Option(help="Levels at which controls are run besides the primary one: all, primary, or 4,7,9."),
     ] = None,
     margin: Annotated[float | None, typer.Option(help="How much worse still counts as matching.")] = None,
     primary: Annotated[float | None, typer.Option(help="Density that the verdict is about.")] = None,
@@ -65,7 +76,9 @@ def study(
     """
     workers = workers if workers is not None else cores()
     check_place(to)
-    asked = _asked(study_of(task, set_, data), seeds, rounds, controls, margin, primary, measure)
+    asked = _asked(
+        study_of(task, set_, data), seeds, rounds, methods, controls, control_levels, margin, primary, measure
+    )
     asked = replace(asked, store=store, command=shlex.join(["scratchcard", *sys.argv[1:]]))
     if dry_run:
         typer.echo(f"{asked.task.data.describe()}\n{asked.plan().describe(workers)}")
@@ -93,7 +106,9 @@ def _asked(
     study: Study,
     seeds: str | None,
     rounds: int | None,
+    methods: str | None,
     controls: str | None,
+    control_levels: str | None,
     margin: float | None,
     primary: float | None,
     measure: str | None,
@@ -102,15 +117,42 @@ def _asked(
     given: dict[str, Any] = {"margin": margin, "primary": primary, "measure": measure}
     if seeds is not None:
         given["seeds"] = _seeds(seeds)
+    if methods is not None:
+        given["methods"] = [_method(label, study.methods[0]) for label in _labels(methods)]
     if rounds is not None:
-        given["methods"] = [replace(method, rounds=rounds) for method in study.methods]  # pyright: ignore[reportArgumentType]
+        chosen = given.get("methods", study.methods)
+        given["methods"] = [replace(method, rounds=rounds) for method in chosen]
     if controls is not None:
-        given["arms"] = [] if controls == "none" else [label.strip() for label in controls.split(",") if label.strip()]
+        presets = {"none": [], "paper": "paper", "all": "all"}
+        given["arms"] = presets.get(controls, _labels(controls))
+    if control_levels is not None and control_levels != "all":
+        given["control_levels"] = [] if control_levels == "primary" else _numbers("--control-levels", control_levels)
     return replace(study, **{name: value for name, value in given.items() if value is not None})
 
 
+def _method(label: str, like: Any) -> Method:
+    """The method of a label, with the rounds and rates of the study's own, and what that keeps and cuts besides."""
+    if label not in METHODS:
+        raise ValueError(unknown("method", label, METHODS))
+    shared = {name: getattr(like, name) for name in ("rounds", "rate", "keep", "also") if hasattr(like, name)}
+    return replace(METHODS[label], **shared)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+def _labels(text: str) -> list[str]:
+    return [label.strip() for label in text.split(",") if label.strip()]
+
+
 def _seeds(text: str) -> int | list[int]:
+    if "," in text:
+        return _numbers("--seeds", text)
     try:
-        return [int(part) for part in text.split(",")] if "," in text else int(text)
+        return int(text)
     except ValueError as error:
         raise ValueError(f"--seeds takes a number of seeds or a list such as 0,1,7; got {text!r}") from error
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"{option} takes a list of whole numbers such as 0,1,7; got {text!r}") from error

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from typing import Literal, get_args
 
-from scratchcard.masks.select import Scope
+import torch
+
+from scratchcard.masks.allocate import allocate
+from scratchcard.words import unknown
+
+Share = Literal["layer", "global", "uniform", "erk"]
+"""How a round's loss is shared among layers: each its own fraction; by the scores of all together; or at densities set
+beforehand."""
+SHARES: tuple[Share, ...] = get_args(Share)
 
 
 def survivors(size: int, rate: float, rounds: int = 1) -> int:
@@ -18,31 +27,35 @@ def survivors(size: int, rate: float, rounds: int = 1) -> int:
 
 
 def rounds(
-    sizes: Mapping[str, int], rates: Mapping[str, float], scope: Scope, number: int
+    shapes: Mapping[str, tuple[int, ...]], rates: Mapping[str, float], share: Share, number: int
 ) -> Iterator[dict[str, int] | int]:
     """Yield, for round 1, 2, ... `number`, what `select` is to keep (per tensor, or over all of them when global).
 
     Args:
-        sizes: entries of every prunable tensor.
-        rates: fraction of the *surviving* entries that a round removes, per tensor, each in (0, 1);
-            with scope "global" all must be equal.
-        scope: "layer" or "global".
+        shapes: of every prunable tensor.
+        rates: fraction of the *surviving* entries that a round removes, per tensor, each in (0, 1).
+        share: "layer": every tensor loses its own fraction. With "global", "uniform" and "erk" the rates give the total
+            alone; who loses is decided by the scores of all tensors together, or by `allocate`.
         number: how many rounds.
 
     Raises:
-        ValueError: a rate outside (0, 1), or unequal rates under global scope.
+        ValueError: a rate outside (0, 1), or an unknown way to share.
     """
     wrong = {name: rate for name, rate in rates.items() if not 0 < rate < 1}
     if wrong:
         raise ValueError(f"a pruning rate is the fraction of survivors removed per round, between 0 and 1; got {wrong}")
-    if scope == "global":
-        if len(set(rates.values())) > 1:
-            raise ValueError(
-                f"a global ranking has one rate for all layers, got {dict(rates)}; use scope='layer' for several"
-            )
-        rate = next(iter(rates.values()))
-        for done in range(1, number + 1):
-            yield max(survivors(sum(sizes.values()), rate, done), len(sizes))
-        return
+    if share not in SHARES:
+        raise ValueError(unknown("scope", share, SHARES))
+    sizes = {name: torch.Size(shape).numel() for name, shape in shapes.items()}
     for done in range(1, number + 1):
-        yield {name: survivors(size, rates[name], done) for name, size in sizes.items()}
+        if share == "layer":
+            yield {name: survivors(size, rates[name], done) for name, size in sizes.items()}
+            continue
+        # with one rate the total is rounded once; with several it is what scope "layer" would leave
+        total = (
+            survivors(sum(sizes.values()), next(iter(rates.values())), done)
+            if len(set(rates.values())) == 1
+            else sum(survivors(size, rates[name], done) for name, size in sizes.items())
+        )
+        total = max(total, len(sizes))
+        yield total if share == "global" else allocate(shapes, total, share)

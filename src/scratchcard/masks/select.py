@@ -58,6 +58,16 @@ def shuffle(mask: WeightMask, among: Collection[str], scope: Scope, generator: t
     return select(random, per_tensor if scope == "layer" else sum(per_tensor.values()), within=whole)
 
 
+def inverted(scores: Scores, mask: WeightMask, within: WeightMask) -> WeightMask:
+    """As many kept entries per tensor as `mask` has, but the lowest scores among `within`: the score's own control.
+
+    A score that knows something must do worse when it is turned upside down (Frankle et al. 2021, Pruning Neural
+    Networks at Initialization: Why Are We Missing the Mark?, section 5).
+    """
+    lowest = {name: -score for name, score in scores.items()}
+    return select(lowest, {name: int(mask[name].sum()) for name in scores}, within)
+
+
 def _highest(score: Tensor, within: Tensor, count: int) -> Tensor:
     """Exactly `count` True where the score is highest among the True of `within`; ties by position."""
     places = within.flatten().nonzero().squeeze(1)

@@ -1,25 +1,60 @@
 """Iterative magnitude pruning: train, cut the smallest weights, rewind the rest, repeat (Frankle & Carbin 2019).
 
-Source: The Lottery Ticket Hypothesis, section 1 and Strategy 1 of App. B ("resetting"); rewinding to a step k > 0 is
-Frankle et al. 2020, Linear Mode Connectivity and the Lottery Ticket Hypothesis. What the paper leaves open: every round
-trains on the same data order; the optimizer starts fresh; biases and normalisation are never cut and rewind with the
-weights; ties are broken by position.
+Source: The Lottery Ticket Hypothesis, section 1 and Strategy 1 of App. B ("resetting"); continued training is its
+Strategy 2. Rewinding to a step k > 0 is Frankle et al. 2020, Linear Mode Connectivity and the Lottery Ticket
+Hypothesis; rewinding the learning rate alone, and fine-tuning, are Renda et al. 2020, Comparing Rewinding and
+Fine-tuning. What the first paper leaves open: every round trains on the same data order; the optimizer starts fresh;
+biases and normalisation are never cut and rewind with the weights; ties are broken by position.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from scratchcard.masks.schedule import rounds
-from scratchcard.masks.select import Scope, select
-from scratchcard.methods.ticket import Dense, Ticket, Train
+from scratchcard.masks.criteria import CRITERIA, random_scores
+from scratchcard.masks.schedule import Share
+from scratchcard.masks.select import inverted, select
+from scratchcard.methods.levels import Rate, check_rates, cuttable, densities, keeps
+from scratchcard.methods.ticket import Dense, End, Ticket, Train
 from scratchcard.networks.subnetwork import MaskedWeights
-from scratchcard.networks.weights import Kind, Weight, list_weights, whole
+from scratchcard.networks.weights import Weight, whole
 from scratchcard.training.recipe import Recipe
+from scratchcard.training.seeds import derive
 from scratchcard.training.task import Task
+from scratchcard.types import Scores, State, WeightMask
 from scratchcard.words import unknown
+
+Between = Literal["rewind", "lr-rewind", "continue", "fine-tune"]
+"""What happens to the surviving weights between two rounds.
+
+rewind: they go back to their values at step k, and train from there (Strategy 1). lr-rewind: they stay, the learning
+rate goes back to that of step k (Renda et al. 2020). continue: they stay and train on under the whole schedule; only
+the tickets that are handed out are reset (Strategy 2). fine-tune: they stay and train on under a small constant rate.
+"""
+_SMALL = 1e-3
+"""A schedule that ends below this share of its rate has no last rate that could fine-tune anything."""
+
+
+@dataclass(frozen=True)
+class Continued:
+    """The same mask on weights that were never rewound: what continued training is at this level (App. B, Strategy 2).
+
+    No control to be asked for: a method that searches by it trains it.
+    """
+
+    replicates: int = field(default=1, init=False, metadata={"identity": False})
+
+    @property
+    def label(self) -> str:
+        """The name in rows: "continued"."""
+        return "continued"
+
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterator[Ticket]:
+        """Yield the ticket with the weights that the continued training of the level before ended with."""
+        before = End(ticket.level - 1, continued=True) if ticket.level > 1 else Dense(recipe.steps)
+        yield replace(ticket, start=before, start_step=0, arm=self)
 
 
 @dataclass(frozen=True)
@@ -28,11 +63,12 @@ class IMP:
 
     # how far to go does not change what is found on the way there: more rounds reuse the trainings of fewer
     rounds: int = field(default=10, metadata={"identity": False})
-    rate: float | Mapping[str, float] = 0.2
+    rate: Rate = 0.2
     """Fraction of the surviving weights removed per round: one for all, or per kind of layer, e.g.
     {"conv": 0.1, "linear": 0.2, "output": 0.1}; kinds left out are kept whole."""
-    scope: Scope = "layer"
-    """"layer": each layer loses its own fraction; "global": the smallest weights of all layers together."""
+    scope: Share = "layer"
+    """"layer": each layer loses its own fraction; "global": the lowest scores of all layers together; "uniform" and
+    "erk": at densities set beforehand (`masks.allocate`). Under the last three the rates give the total alone."""
     rewind: int = 0
     """The step k that survivors are rewound to; 0 resets them to their initialisation."""
     one_shot: bool = False
@@ -41,6 +77,16 @@ class IMP:
     """Names, patterns or kinds of weights to keep whole: ("output", "*.shortcut.*")."""
     also: tuple[str, ...] = ()
     """Names or patterns of weights to cut although scratchcard would keep them."""
+    only: tuple[str, ...] = ()
+    """Names, patterns or kinds of weights: all else is kept whole, e.g. ("conv",) (Frankle & Carbin 2019, App. H.6)."""
+    criterion: str = "large_final"
+    """How trained weights are ranked: a key of `masks.criteria.CRITERIA`, or "random"."""
+    between: Between = "rewind"
+    """What happens to the survivors between two rounds: see `Between`."""
+    fine_tune_lr: float | None = None
+    """The constant learning rate of fine-tuning; None: the last one of the recipe's schedule."""
+    fine_tune_steps: int | None = None
+    """How long to fine-tune; None: as many steps as the recipe has."""
     units: Literal["weights"] = "weights"
     """What is cut: single weights."""
 
@@ -50,60 +96,77 @@ class IMP:
         Raises:
             ValueError: naming the field, what was seen and what is needed.
         """
-        if self.rounds < 1:
-            raise ValueError(f"IMP needs at least one round, got rounds={self.rounds}")
-        if self.scope not in ("layer", "global"):
-            raise ValueError(unknown("scope", self.scope, ("layer", "global")))
+        check_rates("IMP", self.rounds, self.rate, self.scope)
         if self.units != "weights":
             raise ValueError(unknown("unit to cut", self.units, ("weights",)))
         if self.rewind < 0:
             raise ValueError(f"IMP rewinds to a step of the training, 0 or later; got rewind={self.rewind}")
-        rates = self.rate.values() if isinstance(self.rate, Mapping) else [self.rate]
-        if not all(0 < rate < 1 for rate in rates):
-            raise ValueError(
-                f"IMP removes a fraction between 0 and 1 of the surviving weights per round; got rate={self.rate}"
-            )
-        for kind in self.rate if isinstance(self.rate, Mapping) else ():
-            if kind not in get_args(Kind):
-                raise ValueError(unknown("kind of weight", kind, get_args(Kind)))
-        if self.scope == "global" and isinstance(self.rate, Mapping):
-            raise ValueError("a global ranking has one rate for all layers; give rate=0.2 or scope='layer'")
+        if self.criterion not in (*CRITERIA, "random"):
+            raise ValueError(unknown("criterion", self.criterion, (*CRITERIA, "random")))
+        if self.between not in get_args(Between):
+            raise ValueError(unknown("way between rounds", self.between, get_args(Between)))
+        if self.between != "fine-tune" and (self.fine_tune_lr is not None or self.fine_tune_steps is not None):
+            raise ValueError(f"fine_tune_lr and fine_tune_steps need between='fine-tune', got {self.between!r}")
+        if self.fine_tune_lr is not None and not 0 < self.fine_tune_lr < float("inf"):
+            raise ValueError(f"fine_tune_lr must be a positive number, got {self.fine_tune_lr}")
+        if self.fine_tune_steps is not None and self.fine_tune_steps < 1:
+            raise ValueError(f"fine_tune_steps must be at least 1, got {self.fine_tune_steps}")
+        if self.between == "continue" and self.one_shot:
+            raise ValueError("one-shot pruning has a single round, so there is nothing to continue between rounds")
+        if self.between == "fine-tune" and self.rewind:
+            raise ValueError(f"fine-tuning rewinds nothing; leave rewind={self.rewind} out, or use between='lr-rewind'")
 
     @property
     def label(self) -> str:
-        """Short name in rows: "imp", then "-one-shot", "-global", "-rewind-K" where not the default."""
-        return (
-            "imp"
-            + ("-one-shot" if self.one_shot else "")
-            + ("-global" if self.scope == "global" else "")
-            + (f"-rewind-{self.rewind}" if self.rewind else "")
+        """Short name in rows: "imp", then what is not the default, e.g. "imp-one-shot-global-rewind-500"."""
+        return "imp" + "".join(
+            f"-{part}"
+            for part, said in (
+                ("one-shot", self.one_shot),
+                (self.scope, self.scope != "layer"),
+                (f"only-{'-'.join(self.only)}", self.only),
+                (self.criterion.replace("_", "-"), self.criterion != "large_final"),
+                (_SAID.get(self.between, self.between), self.between != "rewind"),
+                (f"rewind-{self.rewind}" if self.between != "lr-rewind" else f"{self.rewind}", self.rewind),
+            )
+            if said
         )
+
+    @property
+    def own_arms(self) -> tuple[Continued, ...]:
+        """Continued training needs one of its own per level; the other ways train the tickets themselves."""
+        return (Continued(),) if self.between == "continue" else ()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether tickets start from weights that were trained under the mask of the level before."""
+        return self.between in ("lr-rewind", "fine-tune")
 
     def check(self, task: Task, recipe: Recipe) -> None:
         """Refuse a rewinding step outside the training, or one where no training was seen.
 
         Raises:
-            ValueError: as said; also what `list_weights` raises about `keep` and `also`.
+            ValueError: as said; a schedule without a last rate to fine-tune by; also what `cuttable` raises.
         """
         if self.rewind >= recipe.steps:
             raise ValueError(
                 f"IMP(rewind={self.rewind}) must rewind to a step before the end of training at {recipe.steps}"
             )
-        if self.rewind and task.start is not None:
+        if self.rewind and task.start is not None and self.between != "lr-rewind":
             raise ValueError(
                 f"IMP(rewind={self.rewind}) needs the dense training, Task(start=...) brings only its end; use rewind=0"
             )
+        self._changes(recipe)
         self.weights(task)
+
+    def dense_steps(self, recipe: Recipe) -> set[int]:
+        """Steps of the dense training whose weights it needs: the rewinding point and the end."""
+        return {0 if self.between == "lr-rewind" else self.rewind, recipe.steps}
 
     def densities(self, task: Task) -> list[float]:
         """Density at every level, exact: kept / all weights."""
         found = self.weights(task)
-        total = sum(weight.size for weight in found)
-        fixed = sum(weight.size for weight in found if not weight.prunable)
-        return [
-            1.0,
-            *((fixed + (keep if isinstance(keep, int) else sum(keep.values()))) / total for keep in self._keeps(found)),
-        ]
+        return densities(found, keeps(found, self.rate, self.scope, self.rounds))
 
     def find(self, task: Task, recipe: Recipe, seed: int, train: Train) -> Iterator[Ticket]:
         """Yield the tickets of levels 1, 2, ..., training each (but the last) once it has been taken."""
@@ -111,41 +174,75 @@ class IMP:
         prunable = tuple(weight.name for weight in found if weight.prunable)
         everything = whole(found)
         dense = Ticket(None, seed, 0, MaskedWeights(everything), prunable)
+        initial = {name: value for name, value in task.at_start(seed).state_dict().items() if name in everything}
         # the rewinding point is asked for together with the end, so that one dense training serves both
-        *_, end = [snapshot.state() for snapshot in train(dense, sorted({self.rewind, recipe.steps}))]
+        *_, end = [snapshot.state() for snapshot in train(dense, sorted(self.dense_steps(recipe)))]
+        changes = self._changes(recipe)
         mask = everything
-        for level, keep in enumerate(self._keeps(found), start=1):
-            magnitude = {name: end[name].abs() for name in prunable}
-            mask = select(magnitude, keep, within=everything if self.one_shot else mask)
-            ticket = Ticket(self, seed, level, MaskedWeights(mask), prunable, Dense(self.rewind), self.rewind)
+        for level, keep in enumerate(keeps(found, self.rate, self.scope, self.rounds), start=1):
+            within = everything if self.one_shot else mask
+            scores = self._scores(initial, end, within, prunable, derive(seed, "random-criterion", level))
+            mask = select(scores, keep, within)
+            ticket = Ticket(
+                self,
+                seed,
+                level,
+                MaskedWeights(mask),
+                prunable,
+                self._start(level, recipe),
+                self.rewind,
+                changes,
+                inverse=inverted(scores, mask, within),
+            )
             yield ticket
-            if not self.one_shot and level < self.rounds:
-                *_, end = [snapshot.state() for snapshot in train(ticket, (recipe.steps,))]
+            trained = replace(recipe, **changes).steps
+            if self.own_arms:
+                (search,) = Continued()(ticket, recipe, seed)
+                *_, end = [snapshot.state() for snapshot in train(search, (recipe.steps,))]
+            elif not self.one_shot and level < self.rounds:
+                *_, end = [snapshot.state() for snapshot in train(ticket, (trained,))]
 
     def weights(self, task: Task) -> list[Weight]:
         """What it would cut in this task's network and what not, and why.
 
         Raises:
-            ValueError: none of the rates is for a kind of weight that this network has.
+            ValueError: none of the rates is for a kind of weight that this network has, or a pattern fits nothing.
         """
-        found = list_weights(task.fresh(0), task.example_inputs(), self.keep, self.also)
-        if not isinstance(self.rate, Mapping):
-            return found
-        if not any(weight.prunable and weight.kind in self.rate for weight in found):
-            kinds = sorted({weight.kind for weight in found if weight.prunable})
-            raise ValueError(
-                f"IMP's rates are for {', '.join(self.rate)}, but what can be cut in this network is of kind "
-                + ", ".join(kinds)
-            )
-        return [
-            replace(weight, prunable=False, reason=f"the method has no rate for kind {weight.kind!r}")
-            if weight.prunable and weight.kind not in self.rate
-            else weight
-            for weight in found
-        ]
+        return cuttable("IMP", task, self.rate, self.keep, self.also, self.only)
 
-    def _keeps(self, found: list[Weight]) -> Iterator[dict[str, int] | int]:
-        sizes = {weight.name: weight.size for weight in found if weight.prunable}
-        rate = self.rate
-        rates = {w.name: rate[w.kind] if isinstance(rate, Mapping) else rate for w in found if w.prunable}
-        return rounds(sizes, rates, self.scope, self.rounds)
+    def _start(self, level: int, recipe: Recipe) -> Dense | End:
+        if not self.goes_on:
+            return Dense(self.rewind)
+        return Dense(recipe.steps) if self.one_shot or level == 1 else End(level - 1)
+
+    def _scores(self, initial: State, end: State, within: WeightMask, prunable: tuple[str, ...], chance: int) -> Scores:
+        if self.criterion == "random":
+            return random_scores({name: within[name] for name in prunable}, chance)
+        rank = CRITERIA[self.criterion]
+        return {name: rank(initial[name].to(end[name]), end[name], within[name]) for name in prunable}
+
+    def _changes(self, recipe: Recipe) -> dict[str, Any]:
+        """In what a ticket's training differs from the recipe: fine-tuning has one small constant rate."""
+        if self.between != "fine-tune":
+            return {}
+        if callable(recipe.optimizer):
+            raise ValueError(
+                "fine-tuning sets the learning rate, but this recipe's optimizer is your own and sets it itself; "
+                "name one (sgd, adam, adamw), or use between='lr-rewind'"
+            )
+        factor = recipe.lr_factor(recipe.steps - 1)
+        if self.fine_tune_lr is None and factor < _SMALL:
+            raise ValueError(
+                f"this recipe's {recipe.schedule} schedule ends at {factor:.1g} of its rate, which tunes nothing; give "
+                "IMP(between='fine-tune', fine_tune_lr=...)"
+            )
+        return {
+            "lr": recipe.lr * factor if self.fine_tune_lr is None else self.fine_tune_lr,
+            "steps": self.fine_tune_steps or recipe.steps,
+            "schedule": "constant",
+            "milestones": (),
+            "warmup": 0,
+        }
+
+
+_SAID = {"continue": "continued", "fine-tune": "fine-tuned"}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.weights import Weight
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
-from scratchcard.types import Snapshot
+from scratchcard.types import Snapshot, WeightMask
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,35 @@ class Fresh:
     seed: int
 
 
-Weights = Dense | Fresh
+@dataclass(frozen=True)
+class End:
+    """The weights that an earlier level of the same method and seed ended with."""
+
+    level: int
+    """1 or later; the end of the dense training is `Dense(steps)`."""
+    continued: bool = False
+    """Of the method's continued training at that level, not of its ticket."""
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """The ticket's own starting weights, redrawn where its mask keeps: a key of `networks.redraw.REDRAWS`."""
+
+    of: Dense | End
+    how: str
+    seed: int
+    scale: float = 0.0
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """A narrower network of the same kind with as nearly as possible so many weights, freshly drawn."""
+
+    seed: int
+    weights: int
+
+
+Weights = Dense | Fresh | End | Redrawn | Narrow
 """Where a ticket's weights come from: a description, resolved by the study when the ticket is trained."""
 
 
@@ -46,6 +74,14 @@ class Ticket:
     start: Weights = Dense(0)
     start_step: int = 0
     """The step k at which its training begins (rewinding)."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the study's recipe in which its training differs (fine-tuning); plain data."""
+    order: int | None = None
+    """Seed of its data order, augmentation and dropout where it is not the ticket's own."""
+    inverse: WeightMask | None = None
+    """As many weights per layer, those with the lowest scores: what score inversion keeps; None without scores."""
+    scoring_flops: float = 0.0
+    """What finding it cost besides trainings."""
     arm: Arm | None = None
     """None for the ticket itself; otherwise the control it was turned into."""
     replicate: int = 0
@@ -89,6 +125,15 @@ class Method(Protocol):
         """Raise ValueError when the method cannot work on this task with this recipe."""
         ...
 
+    @property
+    def own_arms(self) -> tuple[Arm, ...]:
+        """What the method itself trains at every level besides the ticket, e.g. a continued training."""
+        ...
+
+    def dense_steps(self, recipe: Recipe) -> set[int]:
+        """Steps of the dense training whose weights it needs."""
+        ...
+
     def find(self, task: Task, recipe: Recipe, seed: int, train: Train) -> Iterator[Ticket]:
         """Yield the tickets of levels 1, 2, ... as they are found."""
         ...
@@ -107,6 +152,12 @@ class Arm(Protocol):
         """How many are drawn per ticket."""
         ...
 
-    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterable[tuple[Ticket, Recipe]]:
-        """Yield what to train instead of the ticket, one per replicate."""
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterable[Ticket]:
+        """Yield what to train instead of the ticket, one per replicate.
+
+        Args:
+            ticket: found by a method.
+            recipe: the study's; a control that trains otherwise says so in its `Ticket.changes`.
+            seed: the study's seed that the ticket belongs to.
+        """
         ...

@@ -81,6 +81,11 @@ def list_weights(
     return result
 
 
+def everything(model: nn.Module) -> WeightMask:
+    """The mask that keeps all weights of a network: its entries are the denominator of every density."""
+    return whole(_classified(model))
+
+
 def whole(found: Iterable[Weight]) -> WeightMask:
     """The mask that keeps everything."""
     return {weight.name: torch.ones(weight.shape, dtype=torch.bool) for weight in found}

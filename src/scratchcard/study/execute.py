@@ -5,21 +5,26 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
 
 from scratchcard.masks.compare import counts, density, digest
-from scratchcard.methods.ticket import Fresh, Ticket
+from scratchcard.methods.ticket import End, Fresh, Narrow, Redrawn, Ticket
+from scratchcard.networks.anatomy import anatomy
 from scratchcard.networks.cost import Cost, cost
 from scratchcard.networks.forward import read_state, state_digest, with_state
+from scratchcard.networks.narrow import width_for
+from scratchcard.networks.redraw import redrawn
 from scratchcard.networks.subnetwork import MaskedWeights
-from scratchcard.row import Artefact, Row
+from scratchcard.networks.weights import everything
+from scratchcard.row import Anatomy, Artefact, Row
 from scratchcard.study.spec import Causes, RunSpec
 from scratchcard.study.store import Damaged, Store, StoreError
+from scratchcard.study.tickets import kept
 from scratchcard.training.loop import placed
 from scratchcard.training.measure import Diverged, Measurement
 from scratchcard.training.recipe import Recipe
@@ -29,6 +34,16 @@ from scratchcard.types import Snapshot, State
 
 class Stopped(Exception):
     """A training that a method needed ended without a result: its row says why."""
+
+
+class Size(NamedTuple):
+    """What a run's network has, and what training it costs."""
+
+    density: float
+    layers: dict[str, tuple[int, int]]
+    parameters: int
+    nonzero: int
+    train_flops: float
 
 
 class Unrepeatable(ValueError):
@@ -41,6 +56,7 @@ class Trainings:
     def __init__(self, task: Task, recipe: Recipe, store: Store, causes: Causes) -> None:
         self.task, self.recipe, self.store, self._causes = task, recipe, store, causes
         self._cost: Cost | None = None
+        self._whole: MaskedWeights | None = None
 
     def spec(self, ticket: Ticket) -> RunSpec:
         """The identity of training this ticket."""
@@ -74,11 +90,24 @@ class Trainings:
         Raises:
             Unrepeatable: the factory gave other weights than it gave the dense run of the same seed.
         """
-        if isinstance(ticket.start, Fresh):
-            return placed(self.task.fresh(ticket.start.seed), self.recipe)
-        dense = Ticket(None, ticket.seed, 0, _whole(ticket), ticket.prunable)
-        if ticket.start.step > 0:
-            state = next(self.train(dense, (ticket.start.step,))).state()
+        start = ticket.start
+        if isinstance(start, Fresh):
+            return placed(self.task.fresh(start.seed), self.recipe)
+        if isinstance(start, Narrow):
+            width = width_for(self.task.model, start.weights)
+            return placed(self.task.fresh(start.seed, width), self.recipe)
+        if isinstance(start, Redrawn):
+            model = self.start_of(replace(ticket, start=start.of))
+            initial, fresh = (read_state(self.task.at_start(ticket.seed)), read_state(self.task.fresh(start.seed)))
+            state = redrawn(
+                read_state(model), ticket.subnetwork.mask, initial, fresh, start.how, start.scale, start.seed
+            )
+            return with_state(model, state)
+        if isinstance(start, End):
+            return with_state(placed(self.task.fresh(0), self.recipe), self._end(ticket, start))
+        dense = self.dense(ticket.seed)
+        if start.step > 0:
+            state = next(self.train(dense, (start.step,))).state()
             return with_state(placed(self.task.fresh(0), self.recipe), state)
         model = placed(self.task.at_start(ticket.seed), self.recipe)
         row = self.store.row(self.spec(dense).id)
@@ -89,21 +118,44 @@ class Trainings:
             )
         return model
 
+    def dense(self, seed: int) -> Ticket:
+        """The dense network of a seed, as a ticket with nothing cut."""
+        if self._whole is None:
+            self._whole = MaskedWeights(everything(self.task.fresh(0)))
+        return Ticket(None, seed, 0, self._whole, ())
+
+    def recipe_of(self, ticket: Ticket) -> Recipe:
+        """How the ticket is trained: the study's recipe, with what the ticket changes."""
+        return replace(self.recipe, **ticket.changes)
+
+    def _end(self, ticket: Ticket, start: End) -> State:
+        """The weights that an earlier level's training of the same method and seed ended with."""
+        assert ticket.method is not None, "only methods have levels"
+        earlier = self.spec(replace(ticket, level=start.level, arm=None, replicate=0))
+        found, _ = kept(self.store, earlier.id, ticket.method)
+        if start.continued:
+            (own,) = ticket.method.own_arms
+            (found,) = own(found, self.recipe, ticket.seed)
+        return next(self.train(found, (self.recipe_of(found).steps,))).state()
+
     def _execute(
         self, run: str, ticket: Ticket, stops: list[int], search_flops: float, earlier: Row | None
     ) -> Iterator[Snapshot]:
         began = time.perf_counter()
-        given = ticket.method is None and self.task.start is not None
-        recipe = self.recipe
+        given = ticket.method is None and ticket.arm is None and self.task.start is not None
+        recipe = self.recipe_of(ticket)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # so that a run is the same, bit for bit, in one process and in many
-        measurement = Measurement(self.task, recipe, ticket.seed, ticket.start_step)
+        order = ticket.seed if ticket.order is None else ticket.order
+        measurement = Measurement(self.task, recipe, order, ticket.start_step)
         snapshots: dict[int, str] = {}
         artefacts: dict[str, Artefact] = {}
+        size: Size | None = None
         status: Literal["done", "diverged", "failed"] = "done"
         message = ""
         try:
             model = ticket.subnetwork.trainable(self.start_of(ticket))
+            size = self._size(ticket, model)
             # a given dense model is measured, not trained: it is its own start and end
             running = (
                 measurement.without_training(model)
@@ -139,7 +191,7 @@ class Trainings:
                 message,
                 snapshots,
                 artefacts,
-                0.0 if given else self._flops(ticket),
+                size or self._size(ticket, None),
                 search_flops,
                 time.perf_counter() - began,
             )
@@ -147,9 +199,46 @@ class Trainings:
         if status != "done":
             raise Stopped(message)
 
-    def _flops(self, ticket: Ticket) -> float:
-        examples = min(self.recipe.batch_size, len(self.task.data.train))
-        return self.cost.training_flops * examples * (self.recipe.steps - ticket.start_step)
+    def _size(self, ticket: Ticket, model: nn.Module | None) -> Size:
+        """What the ticket's network has and what its training costs, counted.
+
+        Args:
+            ticket: what is trained.
+            model: as it is trained; only a narrow network differs in more than zeros from the dense one.
+        """
+        recipe = self.recipe_of(ticket)
+        given = ticket.method is None and ticket.arm is None and self.task.start is not None
+        examples = 0 if given else min(recipe.batch_size, len(self.task.data.train))
+        steps = recipe.steps - ticket.start_step
+        if isinstance(ticket.start, Narrow):
+            dense = self.dense(0).subnetwork.mask
+            if model is None:  # it failed before it was there
+                return Size(0.0, {name: (0, entries.numel()) for name, entries in dense.items()}, 0, 0, 0.0)
+            own = cost(model, self.task.example_inputs())
+            parameters = dict(model.named_parameters())
+            layers = {
+                name: (parameters[name].numel() if name in parameters else 0, entries.numel())
+                for name, entries in dense.items()
+            }
+            share = sum(kept for kept, _ in layers.values()) / sum(total for _, total in layers.values())
+            return Size(share, layers, own.parameters, own.parameters, own.training_flops * examples * steps)
+        mask = ticket.subnetwork.mask
+        layers = counts(mask)
+        cut = sum(total - kept for kept, total in layers.values())
+        flops = self.cost.training_flops * examples * steps
+        return Size(density(mask), layers, self.cost.parameters, self.cost.parameters - cut, flops)
+
+    def _anatomy(self, ticket: Ticket) -> dict[str, Anatomy]:
+        """What a method's ticket looks like inside; nothing for the dense network and for controls."""
+        if ticket.method is None or ticket.arm is not None:
+            return {}
+        row = self.store.row(self.spec(self.dense(ticket.seed)).id)
+        # a dense model that was given was not seen on its way
+        end = None if row is None or self.task.start is not None else row.artefacts.get(_file(self.recipe.steps))
+        initial = read_state(self.task.at_start(ticket.seed))
+        return anatomy(
+            ticket.subnetwork.mask, ticket.prunable, initial, None if end is None else self.store.tensors(end)
+        )
 
     @property
     def cost(self) -> Cost:
@@ -167,18 +256,15 @@ class Trainings:
         message: str,
         snapshots: dict[int, str],
         artefacts: dict[str, Artefact],
-        train_flops: float,
+        size: Size,
         search_flops: float,
         seconds: float,
     ) -> Row:
-        mask = ticket.subnetwork.mask
-        layers = counts(mask)
-        cut = sum(total - kept for kept, total in layers.values())
         return Row(
             id=run,
             task=self.task.name,
             task_digest=self._causes.task,
-            recipe=self.recipe.fields(),
+            recipe=self.recipe_of(ticket).fields(),
             method=ticket.method.label if ticket.method is not None else "dense",
             method_fields=plain_fields(ticket.method),
             seed=ticket.seed,
@@ -187,16 +273,17 @@ class Trainings:
             replicate=ticket.replicate,
             status=status,
             message=message,
-            density=density(mask),
-            layers=layers,
-            parameters=self.cost.parameters,
-            nonzero=self.cost.parameters - cut,
-            mask_digest=digest(mask),
+            density=size.density,
+            layers=size.layers,
+            parameters=size.parameters,
+            nonzero=size.nonzero,
+            mask_digest=digest(ticket.subnetwork.mask),
+            anatomy=self._anatomy(ticket),
             curve=measurement.curve,
             early_stop=measurement.early_stop,
             end=measurement.end if status == "done" else None,
             train_metric=measurement.train_metric,
-            train_flops=train_flops,
+            train_flops=size.train_flops,
             search_flops=search_flops,
             seconds=round(seconds, 3),
             snapshots=snapshots,
@@ -225,13 +312,9 @@ def _file(step: int) -> str:
     return f"step-{step}"
 
 
-def _whole(ticket: Ticket) -> MaskedWeights:
-    return MaskedWeights({name: torch.ones_like(kept) for name, kept in ticket.subnetwork.mask.items()})
-
-
 def _described(ticket: Ticket) -> str:
     if ticket.method is None:
-        return f"the dense training of seed {ticket.seed}"
+        return f"the {ticket.arm_label} training of seed {ticket.seed}"
     return f"{ticket.arm_label} {ticket.replicate} of {ticket.method.label} level {ticket.level}, seed {ticket.seed},"
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from scratchcard.methods.ticket import Arm
+from scratchcard.methods.ticket import Arm, Method
 from scratchcard.networks.cost import cost
+from scratchcard.row import MethodPlan
 from scratchcard.study.budget import Budget, clock
 from scratchcard.study.spec import Causes, RunSpec
 from scratchcard.study.store import Store
@@ -54,23 +55,33 @@ class Plan:
         )
 
 
-def planned(causes: Causes, levels: Mapping[str, int], arms: Sequence[Arm], seeds: Sequence[int]) -> Iterator[RunSpec]:
+def planned(
+    causes: Causes,
+    methods: Sequence[tuple[Method, MethodPlan]],
+    arms: Sequence[Arm],
+    seeds: Sequence[int],
+    control_levels: Sequence[int] | None = None,
+) -> Iterator[RunSpec]:
     """Yield the spec of every run of a study.
 
     Args:
         causes: what its runs have in common.
-        levels: method label -> how many levels its tickets have.
-        arms: the controls, run on every ticket.
+        methods: each with how many levels its tickets have, and which is its primary one.
+        arms: the controls.
         seeds: the dense training of a seed is shared by all methods.
+        control_levels: where the controls are run besides the primary level; None: at all levels.
     """
     for seed in seeds:
         yield causes.spec(None, seed, 0, None, 0)
-        for method, rounds in levels.items():
-            for level in range(1, rounds + 1):
-                yield causes.spec(method, seed, level, None, 0)
-                for arm in arms:
-                    for replicate in range(arm.replicates):
-                        yield causes.spec(method, seed, level, arm.label, replicate)
+        for method, plan in methods:
+            for level in range(1, len(plan.densities)):
+                yield causes.spec(method.label, seed, level, None, 0)
+                for own in method.own_arms:
+                    yield causes.spec(method.label, seed, level, own.label, 0)
+                if control_levels is None or level in control_levels or level == plan.primary:
+                    for arm in (arm for arm in arms if arm.label not in plan.left_out):
+                        for replicate in range(arm.replicates):
+                            yield causes.spec(method.label, seed, level, arm.label, replicate)
 
 
 def price_of_one(task: Task, recipe: Recipe, store: Store | None = None, known: Sequence[str] = ()) -> Budget:

@@ -77,7 +77,7 @@ class Causes:
             task_digest(task),
             _text(recipe),
             {method.label: Cause(method.label, _text(method)) for method in methods},
-            {arm.label: Cause(arm.label, _text(arm)) for arm in arms},
+            {arm.label: Cause(arm.label, _text(arm)) for arm in (*arms, *(a for m in methods for a in m.own_arms))},
         )
 
     def spec(self, method: str | None, seed: int, level: int, arm: str | None, replicate: int) -> RunSpec:

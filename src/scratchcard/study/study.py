@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from scratchcard.methods.arms import ARMS
+from scratchcard.methods.arms import ARMS, PAPER, USUAL, refusal
 from scratchcard.methods.imp import IMP
 from scratchcard.methods.ticket import Arm, Method
 from scratchcard.row import MethodPlan, Rows, StudySpec
@@ -33,8 +33,11 @@ class Study:
     task: Task
     recipe: Recipe = field(default_factory=Recipe)
     methods: Sequence[Method] = (IMP(),)
-    arms: Sequence[Arm | str] = tuple(ARMS)
-    """Controls, as objects or by their label in `ARMS`. Dense network and tickets are always run."""
+    arms: Sequence[Arm | str] | str = USUAL
+    """Controls, as objects or by their label in `ARMS`; "paper" for those of Frankle & Carbin, "all" for every one that
+    fits the task. Dense network and tickets are always run."""
+    control_levels: Sequence[int] | None = None
+    """The levels at which controls are run besides each method's primary one; None: at all levels."""
     seeds: int | Sequence[int] = 5
     """How many (0, 1, ...), or which."""
     margin: float | None = None
@@ -61,6 +64,10 @@ class Study:
                 raise ValueError(
                     f"a study's {name} must be sc.{kind.__name__}, got {type(getattr(self, name)).__name__}"
                 )
+        presets = {"paper": PAPER, "all": tuple(ARMS)}
+        whichever_fit = self.arms == "all"
+        if isinstance(self.arms, str) and self.arms in presets:
+            object.__setattr__(self, "arms", presets[self.arms])
         for name in ("methods", "arms"):
             if not isinstance(getattr(self, name), list | tuple):
                 raise ValueError(f"a study's {name} must be a list, e.g. [sc.IMP()], got {getattr(self, name)!r}")
@@ -74,7 +81,7 @@ class Study:
             )
         for arm in self.arms:
             if isinstance(arm, str) and arm not in ARMS:
-                raise ValueError(unknown("control", arm, ARMS))
+                raise ValueError(unknown("control", arm, (*ARMS, "paper", "all")))
         object.__setattr__(self, "arms", tuple(ARMS[arm] if isinstance(arm, str) else arm for arm in self.arms))
         object.__setattr__(self, "methods", tuple(self.methods))
         for kind, labels in (
@@ -89,6 +96,20 @@ class Study:
                 )
         if not self.methods:
             raise ValueError("a study needs at least one method, e.g. methods=[sc.IMP()]")
+        if self.control_levels is not None:
+            object.__setattr__(self, "control_levels", tuple(self.control_levels))
+            if not all(isinstance(level, int) and level >= 1 for level in self.control_levels):
+                raise ValueError(
+                    f"control_levels are numbers of pruning rounds, 1 or higher; got {list(self.control_levels)}"
+                )
+        fitting = {a.label for a in self.controls for m in self.methods if not refusal(a, m, self.task)}
+        idle = [arm for arm in self.controls if arm.label not in fitting]
+        if idle and not whichever_fit:
+            raise ValueError(
+                f"the control {idle[0].label} cannot be run on any method of this study: "
+                f"{refusal(idle[0], self.methods[0], self.task)}; leave it out"
+            )
+        object.__setattr__(self, "arms", tuple(arm for arm in self.controls if arm.label in fitting))
         if not 0 < self.primary <= 1:
             raise ValueError(
                 f"a density is the share of weights kept, above 0 and at most 1; got primary={self.primary}"
@@ -123,7 +144,13 @@ class Study:
         for method in self.methods:
             densities = method.densities(self.task)
             primary = min(range(1, len(densities)), key=lambda level: abs(densities[level] - self.primary))
-            methods[method.label] = MethodPlan(fields=_json(plain_fields(method)), densities=densities, primary=primary)
+            methods[method.label] = MethodPlan(
+                fields=_json(plain_fields(method)),
+                densities=densities,
+                primary=primary,
+                left_out={arm.label: why for arm in self.controls if (why := refusal(arm, method, self.task))},
+            )
+        own = list(dict.fromkeys(arm.label for method in self.methods for arm in method.own_arms))
         return StudySpec(
             name=self.name or self.task.name,
             task=self.task.name,
@@ -137,7 +164,9 @@ class Study:
             dense_given=self.task.start is not None,
             recipe=_json(self.recipe.fields()),
             methods=methods,
-            arms=["dense", "ticket", *(arm.label for arm in self.controls)],
+            planned=len(self._planned(methods)),
+            control_levels=None if self.control_levels is None else list(self.control_levels),
+            arms=["dense", "ticket", *own, *(arm.label for arm in self.controls)],
             replicates={arm.label: arm.replicates for arm in self.controls},
             seeds=list(self._seeds),
             measure=self.measure,
@@ -199,8 +228,11 @@ class Study:
         return Trainings(self.task, self.recipe, store, self.causes)
 
     def _specs(self) -> list[RunSpec]:
-        levels = {label: len(plan.densities) - 1 for label, plan in self.spec.methods.items()}
-        return list(planned(self.causes, levels, self.controls, self._seeds))
+        return self._planned(self.spec.methods)
+
+    def _planned(self, plans: Mapping[str, MethodPlan]) -> list[RunSpec]:
+        methods = [(method, plans[method.label]) for method in self.methods]
+        return list(planned(self.causes, methods, self.controls, self._seeds, self.control_levels))
 
     @property
     def _id(self) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Any
+
 from pydantic import ValidationError
 
 from scratchcard.masks.compare import digest
-from scratchcard.methods.ticket import Dense, Method, Ticket
+from scratchcard.methods.ticket import Dense, End, Method, Ticket
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.row import Frozen
 from scratchcard.study.store import Damaged, Store
@@ -18,30 +21,39 @@ class Facts(Frozen):
     seed: int
     level: int
     prunable: tuple[str, ...]
-    start: int
-    """The step of the dense training whose weights it starts from."""
+    start: dict[str, int | bool]
+    """Fields of the `Dense` or `End` whose weights it starts from."""
     start_step: int
+    changes: dict[str, Any]
+    """Fields of the recipe in which its training differs."""
     search_flops: float
     """What finding it cost, standalone."""
     mask_digest: str
+    inverse_digest: str | None
+
+
+_INVERSE = "inverse of "
 
 
 def keep(store: Store, run: str, ticket: Ticket, search_flops: float) -> None:
     """Keep a method's ticket under the id of its run; one that is there already is left as it is."""
     assert ticket.method is not None, "a ticket was found by a method"
-    assert isinstance(ticket.start, Dense), "a method's ticket starts from the weights of its own dense training"
+    assert isinstance(ticket.start, Dense | End), "a method's ticket starts from weights that its trainings left"
     facts = Facts(
         method=ticket.method.label,
         seed=ticket.seed,
         level=ticket.level,
         prunable=ticket.prunable,
-        start=ticket.start.step,
+        start=asdict(ticket.start),
         start_step=ticket.start_step,
+        changes={name: list(value) if isinstance(value, tuple) else value for name, value in ticket.changes.items()},
         search_flops=search_flops,
         mask_digest=digest(ticket.subnetwork.mask),
+        inverse_digest=None if ticket.inverse is None else digest(ticket.inverse),
     ).model_dump(mode="json")
+    inverse = {_INVERSE + name: kept for name, kept in (ticket.inverse or {}).items()}
     if run not in store.ticket_ids() or store.ticket(run)[0] != facts:
-        store.write_ticket(run, facts, ticket.subnetwork.mask)
+        store.write_ticket(run, facts, {**ticket.subnetwork.mask, **inverse})
 
 
 def kept(store: Store, run: str, method: Method) -> tuple[Ticket, float]:
@@ -50,14 +62,25 @@ def kept(store: Store, run: str, method: Method) -> tuple[Ticket, float]:
     Raises:
         Damaged: it is not what was kept.
     """
-    plain, mask = store.ticket(run)
+    plain, masks = store.ticket(run)
+    mask = {name: kept for name, kept in masks.items() if not name.startswith(_INVERSE)}
+    inverse = {name.removeprefix(_INVERSE): kept for name, kept in masks.items() if name not in mask} or None
     try:
         facts = Facts.model_validate(plain)
-    except ValidationError as error:
+        start = End(**facts.start) if "level" in facts.start else Dense(**facts.start)  # pyright: ignore[reportArgumentType]
+    except (ValidationError, TypeError) as error:
         raise Damaged(store.spoilt_ticket(run, error)) from error
-    if digest(mask) != facts.mask_digest:
+    if digest(mask) != facts.mask_digest or (None if inverse is None else digest(inverse)) != facts.inverse_digest:
         raise Damaged(store.spoilt_ticket(run, ValueError("its mask is another one")))
     ticket = Ticket(
-        method, facts.seed, facts.level, MaskedWeights(mask), facts.prunable, Dense(facts.start), facts.start_step
+        method,
+        facts.seed,
+        facts.level,
+        MaskedWeights(mask),
+        facts.prunable,
+        start,
+        facts.start_step,
+        {name: tuple(value) if isinstance(value, list) else value for name, value in facts.changes.items()},
+        inverse=inverse,
     )
     return ticket, facts.search_flops

@@ -41,9 +41,16 @@ def run_study(study: Study, store: Store, specs: list[RunSpec], workers: int, sh
     """
     finished = {spec.id for spec in specs if store.finished(spec.id)}
     shown.at(len(finished))
+    # what a method trains besides its tickets is a part of its chain
+    own = {(method.label, arm.label) for method in study.methods for arm in method.own_arms}
+
+    def chained(spec: RunSpec) -> bool:
+        arm = None if spec.arm is None else spec.arm.label
+        return spec.method is not None and (arm is None or (spec.method.label, arm) in own)
+
     controls: dict[str, list[RunSpec]] = {}
     for spec in specs:
-        if spec.arm is not None and spec.id not in finished:
+        if spec.method is not None and not chained(spec) and spec.id not in finished:
             controls.setdefault(spec.ticket.id, []).append(spec)
     tickets = store.ticket_ids()
     untrained = {spec.seed for spec in specs if spec.method is None and spec.id not in finished}
@@ -53,8 +60,8 @@ def run_study(study: Study, store: Store, specs: list[RunSpec], workers: int, sh
             (spec.method.label, spec.seed)
             for spec in specs
             if spec.method is not None
-            and spec.arm is None
-            and (spec.id not in finished or spec.id not in tickets or spec.seed in untrained)
+            and chained(spec)
+            and (spec.id not in finished or spec.ticket.id not in tickets or spec.seed in untrained)
         )
     )
     ids = {spec.id for spec in specs}
@@ -85,6 +92,9 @@ def _in_this_process(
 
     for ticket in sorted(store.ticket_ids() & controls.keys()):
         run_controls(ticket)
+    for seed in dict.fromkeys(seed for _, seed in chains):
+        note(run_dense(trainings, study, seed))
+        count()
     for method, seed in chains:
         try:
             for ticket in run_chain(trainings, study, method, seed):
@@ -111,7 +121,11 @@ def _in_processes(
         env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
     )
     try:
-        running: set[Future[str]] = {pool.submit(_chain_job, method, seed) for method, seed in chains}
+        # all chains of a seed start from its dense training, so that comes first, with all that they will ask of it
+        dense: dict[Future[str], int] = {}
+        for seed in dict.fromkeys(seed for _, seed in chains):
+            dense[pool.submit(_dense_job, seed)] = seed
+        running: set[Future[str]] = set(dense)
         while True:
             for ticket in sorted(store.ticket_ids() & controls.keys()):
                 running |= {pool.submit(_control_job, spec) for spec in controls.pop(ticket)}
@@ -120,6 +134,9 @@ def _in_processes(
             done, running = wait(running, timeout=0.25, return_when=FIRST_COMPLETED)
             for future in done:
                 note(future.result())
+                if future in dense:
+                    began = dense[future]
+                    running |= {pool.submit(_chain_job, method, seed) for method, seed in chains if seed == began}
             count()
     except (PicklingError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -133,6 +150,20 @@ def _in_processes(
         ) from error
     finally:
         pool.shutdown(wait=True, kill_workers=True)
+
+
+def run_dense(trainings: Trainings, study: Study, seed: int) -> str:
+    """Train a seed's dense network with every snapshot that a method of the study needs.
+
+    Returns a sentence when it ended without a result, else "".
+    """
+    stops = set().union(*(method.dense_steps(study.recipe) for method in study.methods))
+    try:
+        for _ in trainings.train(trainings.dense(seed), sorted(stops)):
+            pass
+    except Stopped as stopped:
+        return str(stopped)
+    return ""
 
 
 def run_chain(trainings: Trainings, study: Study, label: str, seed: int) -> Iterator[str]:
@@ -153,9 +184,10 @@ def run_chain(trainings: Trainings, study: Study, label: str, seed: int) -> Iter
 
     for ticket in method.find(study.task, study.recipe, seed, train):
         run = trainings.spec(ticket).id
-        keep(store, run, ticket, spent)
+        found = spent + ticket.scoring_flops
+        keep(store, run, ticket, found)
         yield run
-        for _ in trainings.train(ticket, (study.recipe.steps,), search_flops=spent):
+        for _ in trainings.train(ticket, (trainings.recipe_of(ticket).steps,), search_flops=found):
             pass
 
 
@@ -166,7 +198,7 @@ def run_control(trainings: Trainings, study: Study, spec: RunSpec) -> str:
     method = next(method for method in study.methods if method.label == spec.method.label)
     arm = next(arm for arm in study.controls if arm.label == spec.arm.label)
     ticket, search_flops = kept(trainings.store, spec.ticket.id, method)
-    control, _ = next(islice(arm(ticket, study.recipe, spec.seed), spec.replicate, None))
+    control = next(islice(arm(ticket, study.recipe, spec.seed), spec.replicate, None))
     assert trainings.spec(control) == spec, "a control is the run that was planned"
     try:
         for _ in trainings.train(control, search_flops=search_flops):
@@ -193,6 +225,10 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
+
+
+def _dense_job(seed: int) -> str:
+    return run_dense(_STATE["trainings"], _STATE["study"], seed)
 
 
 def _chain_job(label: str, seed: int) -> str:

@@ -83,15 +83,19 @@ class Task:
             return self.metric
         return Metric("loss", self.loss_of, higher_is_better=False) if self.metric == "loss" else METRICS[self.metric]
 
-    def fresh(self, seed: int) -> nn.Module:
+    def fresh(self, seed: int, width: float | None = None) -> nn.Module:
         """A freshly initialised network, a function of the seed.
+
+        Args:
+            seed: of the initialisation.
+            width: handed to the factory where it is given; see `networks.narrow`.
 
         Raises:
             ValueError: the factory raises, or returns no module.
         """
         try:
             with seeded(seed):
-                model = self.model()
+                model = self.model() if width is None else self.model(width=width)  # pyright: ignore[reportCallIssue]
         except Exception as error:  # whatever the user's factory raises
             raise ValueError(f"the model factory of task {self.name!r} fails: {_one_line(error)}") from error
         if not isinstance(model, nn.Module):

@@ -1,0 +1,149 @@
+"""Scores of weights that no training has touched: what a network at its initialisation says about its connections.
+
+Sources: SNIP (Lee et al. 2019, eq. 6), GraSP (Wang et al. 2020, eq. 8), SynFlow (Tanaka et al. 2020, eq. 2 and alg. 1),
+magnitude at initialisation (Frankle & Carbin 2019, App. F.4). The higher, the more worth keeping.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from scratchcard.masks.criteria import random_scores
+from scratchcard.networks.forward import call
+from scratchcard.networks.subnetwork import MaskedWeights
+from scratchcard.training.data import batches
+from scratchcard.training.loop import as_precise, placed
+from scratchcard.training.recipe import Recipe
+from scratchcard.training.seeds import derive, seeded
+from scratchcard.training.task import Task
+from scratchcard.types import Scores, Tensors, WeightMask
+
+Score = Callable[[nn.Module, WeightMask, Task, Recipe, int, int], Scores]
+"""(network at its initialisation, mask so far, task, recipe, seed, examples) -> a score per weight of the mask. The
+network is not touched; weights that the mask cuts are taken as zero."""
+
+
+def magnitude(model: nn.Module, mask: WeightMask, task: Task, recipe: Recipe, seed: int, examples: int) -> Scores:
+    """|theta|: pruning at iteration 0 by the size of the initial weights."""
+    parameters = dict(model.named_parameters())
+    return {name: parameters[name].detach().cpu().abs() for name in mask}
+
+
+def random(model: nn.Module, mask: WeightMask, task: Task, recipe: Recipe, seed: int, examples: int) -> Scores:
+    """Chance alone: what every other score has to beat."""
+    return random_scores(mask, derive(seed, "random-score"))
+
+
+def snip(model: nn.Module, mask: WeightMask, task: Task, recipe: Recipe, seed: int, examples: int) -> Scores:
+    """|theta x dL/dtheta|: how much the loss changes, to first order, when a connection goes."""
+    masked, weights = _masked(model, mask, recipe)
+    gradients = _mean_gradient(masked, weights, task, recipe, seed, examples)
+    return {
+        name: (weight.detach() * gradient).abs().cpu()
+        for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
+    }
+
+
+def grasp(model: nn.Module, mask: WeightMask, task: Task, recipe: Recipe, seed: int, examples: int) -> Scores:
+    """Theta x (H g): how much the gradient's norm would fall, to first order, when a connection goes.
+
+    H is the Hessian and g the gradient of the same mean loss (the paper removes the highest -theta x H g; its softmax
+    temperature is left out, so that any loss will do). The Hessian is never formed: H g is the gradient of g's product
+    with a copy of itself held constant.
+    """
+    masked, weights = _masked(model, mask, recipe)
+    held = _mean_gradient(masked, weights, task, recipe, seed, examples)
+    curved = [torch.zeros_like(weight) for weight in weights.values()]
+    for value, share in _losses(masked, task, recipe, seed, examples):
+        gradients = _gradients(value, weights, create_graph=True)
+        product = torch.stack([(g * h).sum() for g, h in zip(gradients, held, strict=True)]).sum()
+        if product.requires_grad:  # a loss that is linear in the weights has no curvature
+            for total, part in zip(curved, _gradients(product, weights), strict=True):
+                total += share * part
+    return {name: (weight.detach() * part).cpu() for (name, weight), part in zip(weights.items(), curved, strict=True)}
+
+
+def synflow(model: nn.Module, mask: WeightMask, task: Task, recipe: Recipe, seed: int, examples: int) -> Scores:
+    """|theta x dR/dtheta| with R the sum of the outputs of the network of absolute weights for an input of ones.
+
+    Needs no data; in evaluation mode and float64, since R is a product over all layers. Inputs that are no numbers to
+    calculate with (tokens) are one example's own.
+    """
+    masked, weights = _masked(model, mask, recipe)
+    masked.double().eval()
+    with torch.no_grad():
+        for tensor in masked.state_dict().values():
+            if isinstance(tensor, Tensor) and tensor.is_floating_point():
+                tensor.abs_()
+    ones = tree_map(
+        lambda leaf: torch.ones_like(leaf, dtype=torch.float64) if leaf.is_floating_point() else leaf,
+        _on(task.example_inputs(1), recipe),
+    )
+    with seeded(0):
+        outputs = call(masked, ones)
+    leaves = tree_leaves(dict(outputs) if isinstance(outputs, dict) else outputs)
+    flow = sum(leaf.sum() for leaf in leaves if isinstance(leaf, Tensor) and leaf.requires_grad)
+    assert isinstance(flow, Tensor), "the outputs of a network depend on its weights"
+    gradients = _gradients(flow, weights)
+    return {
+        name: (weight.detach() * part).abs().cpu()
+        for (name, weight), part in zip(weights.items(), gradients, strict=True)
+    }
+
+
+SCORES: dict[str, Score] = {
+    "magnitude": magnitude,
+    "snip": snip,
+    "grasp": grasp,
+    "synflow": synflow,
+    "random": random,
+}
+"""Every score by its name."""
+
+
+def _masked(model: nn.Module, mask: WeightMask, recipe: Recipe) -> tuple[nn.Module, dict[str, nn.Parameter]]:
+    """A copy that may be calculated with, cut weights zero, and those of its weights that are scored."""
+    masked = placed(MaskedWeights(mask).ship(copy.deepcopy(model)), recipe).train()
+    parameters = dict(masked.named_parameters())
+    for name in mask:
+        parameters[name].requires_grad_(True)
+    return masked, {name: parameters[name] for name in mask}
+
+
+def _losses(model: nn.Module, task: Task, recipe: Recipe, seed: int, examples: int) -> Iterator[tuple[Tensor, float]]:
+    """The loss of each of the first training batches of the seed, with its share of all examples looked at."""
+    size = min(recipe.batch_size, len(task.data.train), examples)
+    number = max(1, round(examples / size))
+    feed = batches(task.data.train, size, seed, 0, recipe.device)
+    for step, (inputs, targets) in enumerate(islice(feed, number)):
+        with seeded(derive(seed, "scores", step)):
+            yield task.loss_of(call(model, as_precise(inputs, recipe)), as_precise(targets, recipe)), 1 / number
+
+
+def _mean_gradient(
+    model: nn.Module, weights: dict[str, nn.Parameter], task: Task, recipe: Recipe, seed: int, examples: int
+) -> list[Tensor]:
+    mean = [torch.zeros_like(weight) for weight in weights.values()]
+    for value, share in _losses(model, task, recipe, seed, examples):
+        for total, part in zip(mean, _gradients(value, weights), strict=True):
+            total += share * part
+    return mean
+
+
+def _gradients(value: Tensor, weights: dict[str, nn.Parameter], create_graph: bool = False) -> list[Tensor]:
+    found = torch.autograd.grad(value, list(weights.values()), create_graph=create_graph, allow_unused=True)
+    return [
+        torch.zeros_like(weight) if gradient is None else gradient
+        for weight, gradient in zip(weights.values(), found, strict=True)
+    ]
+
+
+def _on(inputs: Tensors, recipe: Recipe) -> Any:
+    return tree_map(lambda leaf: leaf.to(recipe.device) if isinstance(leaf, Tensor) else leaf, inputs)
