@@ -18,7 +18,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 ORDER = [{"types", "words", "row"}, {"masks"}, {"networks"}, {"training"}, {"methods"}, {"study"}, {"cli"}]
 """Rooms from the ground up; evidence stands beside them, the two faces (__init__, __main__) above."""
 FORBIDDEN = {"utils", "util", "common", "helper", "helpers", "manager", "engine", "process", "misc", "base"}
-TYPE_ONLY = {"study.workers": {"study.study"}}
+TYPE_ONLY = {"study.workers": {"study.study", "study.connectivity"}}
 """Imports for annotations alone that would otherwise point upwards or close a cycle."""
 
 

@@ -65,6 +65,13 @@ def test_a_dry_run_of_a_started_study_counts_what_is_there(tmp_path: Path, capsy
         (["--controls", "none", "--rounds", 3], 4, [0]),
         (["--controls", "random-mask-global, fresh-init", "--rounds", 1], 1 + 1 + 1 + 3, [0]),
         (["--controls", "none", "--rounds", 1, "--seeds", "0,2"], 4, [0, 2]),
+        (["--controls", "paper", "--rounds", 1], 1 + 1 + 3 + 1 + 1 + 3 + 4, [0]),
+        # all but uniform-width, as this factory takes no width
+        (["--controls", "all", "--rounds", 1], 1 + 1 + 3 + 1 + 1 + 3 + 3 + 4 + 3 + 2, [0]),
+        (["--controls", "fresh-init", "--rounds", 3, "--control-levels", "1"], 1 + 3 + 2 * 3, [0]),
+        (["--controls", "fresh-init", "--rounds", 3, "--control-levels", "primary"], 1 + 3 + 3, [0]),
+        (["--controls", "none", "--methods", "imp,snip,synflow", "--rounds", 1], 4, [0]),
+        (["--controls", "none", "--methods", "imp-continued", "--rounds", 2], 1 + 2 + 2, [0]),
     ],
 )
 def test_options_say_what_is_run(
@@ -151,6 +158,48 @@ def test_inspect_shows_weights_reasons_and_cost(tmp_path: Path, capsys: Capture)
     assert "36 MACs forward" in said.out
     assert "168 FLOPs forward and backward" in said.out
     assert "accuracy" in said.out
+
+
+def test_methods_named_have_the_rounds_and_rates_of_the_study(tmp_path: Path, capsys: Capture) -> None:
+    text = TASK_FILE.replace("[sc.IMP(rounds=2)]", '[sc.IMP(rounds=2, rate={"linear": 0.5, "output": 0.25})]')
+    assert run(capsys, tmp_path, "--methods", "snip,imp-one-shot", "--controls", "none", text=text).code == 0
+    methods = read(tmp_path / "runs")[0].study.methods
+    assert set(methods) == {"snip", "imp-one-shot"}
+    assert [plan.densities for plan in methods.values()] == [[1.0, 21 / 36, 13 / 36]] * 2
+
+
+def test_inspect_says_from_which_step_to_rewind(tmp_path: Path, capsys: Capture) -> None:
+    words = ["--rewind", "--seeds", 2, "--workers", 1, "--store", tmp_path / "runs"]
+    path = write_task(tmp_path)
+    said = command(capsys, "inspect", path, *words, "--figure", tmp_path / "rewind.html")
+    assert said.code == 0, said.err
+    assert "step 0: instability" in said.out
+    assert any(word in said.out for word in ("Stable at init", "Rewind to step", "Not stable at any"))
+    assert "from which step to rewind" in (tmp_path / "rewind.html").read_text()
+    said = command(capsys, "inspect", path, *words, "--steps", "0,6", "--figure", tmp_path / "rewind.svg")
+    assert said.code == 0, said.err
+    assert "step 6: instability" in said.out
+    assert {file.name for file in tmp_path.glob("*.svg")} == {"rewind-lines.svg", "rewind-instability.svg"}
+    priced = command(capsys, "inspect", path, "--rewind", "--store", tmp_path / "other", "--dry-run")
+    assert "whole trainings" in priced.out
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--steps", "0,12"], "from 0 to 11; got [12]"),
+        (["--steps", "early"], "--steps takes a list"),
+        (["--seeds", "0"], "at least one seed"),
+        (["--figure", "rewind.jpg"], "unknown kind of figure '.jpg'"),
+        (["--figure", "/nowhere/rewind.svg"], "/nowhere"),
+    ],
+)
+def test_a_rewind_that_cannot_be_measured(tmp_path: Path, capsys: Capture, words: list[str], told: str) -> None:
+    store = ["--store", tmp_path / "runs"]
+    said = command(capsys, "inspect", write_task(tmp_path), "--rewind", *store, *words)
+    assert said.code == 2
+    assert told in said.err
 
 
 def test_a_study_or_task_of_another_name_or_of_a_module_is_found(

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from scratchcard.study.source import source_digest
+from scratchcard.study.source import _Reader, source_digest
 
 TASKS = '''
 """Networks of mine."""
@@ -363,3 +363,24 @@ def test_the_identity_does_not_depend_on_the_order_of_sets_in_this_process(tmp_p
 def test_a_library_is_named_not_read() -> None:
     assert source_digest(nn.Linear) == source_digest(nn.Linear)
     assert source_digest(nn.Linear) != source_digest(nn.Conv2d)
+
+
+@pytest.mark.parametrize(
+    "how", ["import scratchcard as sc", "from scratchcard import zoo", "import scratchcard.networks.zoo"]
+)
+def test_a_network_of_the_zoo_is_read_however_it_is_called(
+    monkeypatch: pytest.MonkeyPatch, how: str, tmp_path: Path
+) -> None:
+    """Networks of ours may change too: their text is identity, that of the rest of the zoo is not."""
+    name = {"import scratchcard as sc": "sc.zoo", "from scratchcard import zoo": "zoo"}.get(
+        how, "scratchcard.networks.zoo"
+    )
+    (tmp_path / "zoo_user.py").write_text(f"{how}\ndef model():\n    return {name}.lenet_300_100(inputs=8)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "zoo_user", raising=False)
+    reader = _Reader()
+    reader.tell(importlib.import_module("zoo_user").model)
+    text = "\n".join(reader.parts)
+    assert "nn.Linear(inputs, first)" in text
+    assert "BatchNorm2d" not in text
+    monkeypatch.delitem(sys.modules, "zoo_user")

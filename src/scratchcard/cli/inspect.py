@@ -1,21 +1,70 @@
-"""`scratchcard inspect TASK`: what would be cut and what not, and why; what it costs; one batch through it."""
+"""`scratchcard inspect TASK`: what would be cut and what not, and why; what it costs; one batch through it.
+
+With `--rewind` it says instead from which step of its training this network should be rewound.
+"""
 
 from __future__ import annotations
 
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
 import torch
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from scratchcard.cli.study import DataOptions, Settings, TaskName, study_of
+from scratchcard.cli.rewind import rewind_from
+from scratchcard.cli.study import DataOptions, Settings, TaskName, numbers, seeds_of, study_of
 from scratchcard.networks.cost import cost
 from scratchcard.study.budget import in_words
+from scratchcard.study.connectivity import Stability
+from scratchcard.study.study import cores
 from scratchcard.training.evaluate import evaluate
 from scratchcard.training.loop import placed
 
 
-def inspect(task: TaskName, set_: Settings = None, data: DataOptions = None) -> None:
-    """Show the weights of a task's network, which of them can be pruned, and what the network costs."""
+def inspect(
+    task: TaskName,
+    set_: Settings = None,
+    data: DataOptions = None,
+    rewind: Annotated[
+        bool, typer.Option("--rewind", help="Say from which training step to rewind: trains pairs of networks.")
+    ] = False,
+    steps: Annotated[
+        str | None,
+        typer.Option(help="With --rewind: try these steps, e.g. 0,100,500; default: rising ones until one is stable."),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="With --rewind: how many, or which.")] = "3",
+    store: Annotated[Path, typer.Option(help="With --rewind: folder of finished runs.")] = Path("runs"),
+    workers: Annotated[int | None, typer.Option(help="With --rewind: processes; default: as many as cores.")] = None,
+    figure: Annotated[
+        Path, typer.Option(help="With --rewind: where the figure goes; .html, .svg, .png or .pdf.")
+    ] = Path("rewind.html"),
+    re_estimate: Annotated[
+        bool,
+        typer.Option("--re-estimate", help="With --rewind: estimate normalisation statistics anew along the line."),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --rewind: only say what it would cost.")] = False,
+) -> None:
+    """Show the weights of a task's network, which of them can be pruned, and what the network costs.
+
+    With --rewind: from which step of its training on two data orders lead to connected networks.
+    """
     study = study_of(task, set_, data)
+    if rewind:
+        stability = Stability(
+            study.task,
+            study.recipe,
+            None if steps is None else numbers("--steps", steps),
+            seeds_of(seeds),
+            statistics="re-estimated" if re_estimate else "interpolated",
+            store=store,
+            command=shlex.join(["scratchcard", *sys.argv[1:]]),
+        )
+        rewind_from(stability, cores() if workers is None else workers, figure, dry_run)
+        return
     study.check()
     console = Console()
     console.print(study.task.data.describe(), highlight=False, markup=False)

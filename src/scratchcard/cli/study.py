@@ -26,7 +26,8 @@ TaskName = Annotated[
     str,
     typer.Argument(
         metavar="TASK",
-        help="A built-in name (digits, mnist, cifar10, teacher), path/to/file.py[:name], or package.module:name.",
+        help="A built-in name (digits, mnist, cifar10, teacher, imagenet), path/to/file.py[:name], "
+        "or package.module:name.",
     ),
 ]
 Settings = Annotated[
@@ -116,7 +117,7 @@ def _asked(
     """The study with what the options say."""
     given: dict[str, Any] = {"margin": margin, "primary": primary, "measure": measure}
     if seeds is not None:
-        given["seeds"] = _seeds(seeds)
+        given["seeds"] = seeds_of(seeds)
     if methods is not None:
         given["methods"] = [_method(label, study.methods[0]) for label in _labels(methods)]
     if rounds is not None:
@@ -126,7 +127,7 @@ def _asked(
         presets = {"none": [], "paper": "paper", "all": "all"}
         given["arms"] = presets.get(controls, _labels(controls))
     if control_levels is not None and control_levels != "all":
-        given["control_levels"] = [] if control_levels == "primary" else _numbers("--control-levels", control_levels)
+        given["control_levels"] = [] if control_levels == "primary" else numbers("--control-levels", control_levels)
     return replace(study, **{name: value for name, value in given.items() if value is not None})
 
 
@@ -142,16 +143,18 @@ def _labels(text: str) -> list[str]:
     return [label.strip() for label in text.split(",") if label.strip()]
 
 
-def _seeds(text: str) -> int | list[int]:
+def seeds_of(text: str) -> int | list[int]:
+    """A number of seeds, or which."""
     if "," in text:
-        return _numbers("--seeds", text)
+        return numbers("--seeds", text)
     try:
         return int(text)
     except ValueError as error:
         raise ValueError(f"--seeds takes a number of seeds or a list such as 0,1,7; got {text!r}") from error
 
 
-def _numbers(option: str, text: str) -> list[int]:
+def numbers(option: str, text: str) -> list[int]:
+    """Whole numbers, separated by commas."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:

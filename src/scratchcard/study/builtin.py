@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any
 
 from scratchcard.methods.imp import IMP
-from scratchcard.networks.zoo import conv_2, lenet_300_100
+from scratchcard.networks.zoo import conv_2, imagenet_resnet_50, lenet_300_100
 from scratchcard.study.study import Study
+from scratchcard.training.hub_images import class_names
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.sources import load_data
 from scratchcard.training.task import Task
@@ -46,6 +47,33 @@ def cifar10(**data: Any) -> Study:
     )
 
 
+def imagenet(**data: Any) -> Study:
+    """ResNet-50 on ImageNet: 90 epochs of batches of 256, as in Liu et al. 2019 and You et al. 2020; days on a GPU.
+
+    Survivors are rewound to epoch 6, as a network of this size has no matching tickets at its initialisation (Frankle
+    et al. 2020), and ranked over all layers. On a GPU: `--set device=cuda --set precision=bfloat16 --data workers=16`.
+    For small machines: `--data classes=10 --data size=64`.
+    """
+    images = load_data("imagenet", **data)
+    epoch = max(1, len(images.train) // 256)
+    return Study(
+        Task("imagenet", partial(imagenet_resnet_50, classes=len(class_names(images))), images),
+        Recipe(
+            optimizer="sgd",
+            lr=0.1,
+            momentum=0.9,
+            weight_decay=1e-4,
+            batch_size=256,
+            steps=90 * epoch,
+            schedule="step",
+            milestones=(30 * epoch, 60 * epoch),
+            eval_every=epoch,
+            eval_batch_size=256,
+        ),
+        methods=[IMP(rounds=8, scope="global", rewind=6 * epoch)],
+    )
+
+
 def teacher(**data: Any) -> Study:
     """Data labelled by a planted sparse network: does a large student shrink to the few connections that matter?"""
     classes = data.get("task") == "classification"
@@ -64,5 +92,11 @@ def teacher(**data: Any) -> Study:
     )
 
 
-BUILT_IN: dict[str, Callable[..., Study]] = {"digits": digits, "mnist": mnist, "cifar10": cifar10, "teacher": teacher}
+BUILT_IN: dict[str, Callable[..., Study]] = {
+    "digits": digits,
+    "mnist": mnist,
+    "cifar10": cifar10,
+    "imagenet": imagenet,
+    "teacher": teacher,
+}
 """Every built-in study by its name; its arguments are the options of its data."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -84,6 +84,10 @@ def planned(
                             yield causes.spec(method.label, seed, level, arm.label, replicate)
 
 
+LOOKED_AT = 1000
+"""Examples of a split that are evaluated to see how fast that is."""
+
+
 def price_of_one(task: Task, recipe: Recipe, store: Store | None = None, known: Sequence[str] = ()) -> Budget:
     """What one training costs: FLOPs counted, seconds from finished runs where there are some, else from a short trial.
 
@@ -109,10 +113,14 @@ def price_of_one(task: Task, recipe: Recipe, store: Store | None = None, known: 
         began = time.perf_counter()
         next(trial, None)
         per_step = (time.perf_counter() - began) / (steps - warm)
-        began = time.perf_counter()
+        per_evaluation = 0.0
         for split in (task.data.validation, task.data.test):
-            evaluate(model, task, split, recipe)
-        per_evaluation = time.perf_counter() - began
+            looked_at = min(len(split), LOOKED_AT)
+            began = time.perf_counter()
+            evaluate(
+                model, task, split, replace(recipe, eval_batch_size=min(recipe.eval_batch_size, looked_at)), looked_at
+            )
+            per_evaluation += (time.perf_counter() - began) * len(split) / looked_at
     except Exception as error:  # whatever the user's model, loss or data raise
         told = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise ValueError(f"task {task.name!r} fails after a few steps of training: {told}") from error

@@ -132,8 +132,11 @@ class _Reader:
             if first not in namespace or first.startswith("__"):
                 continue
             value, name = namespace[first], first
-            while rest and isinstance(value, types.ModuleType) and _is_the_users(value) and hasattr(value, rest[0]):
-                self.tell(value)
+            while rest and isinstance(value, types.ModuleType) and hasattr(value, rest[0]):
+                if not _is_ours(value):  # of ours, what is named is read: `sc.zoo.lenet_300_100`, not all of the zoo
+                    if not _is_the_users(value):
+                        break
+                    self.tell(value)
                 name, value = f"{name}.{rest[0]}", getattr(value, rest.pop(0))
             if (id(namespace), name) not in self._followed:
                 self._followed.add((id(namespace), name))
@@ -172,9 +175,13 @@ class _Reader:
         return self._trees[name]
 
 
+def _is_ours(module: types.ModuleType) -> bool:
+    return module.__name__.partition(".")[0] == "scratchcard"
+
+
 def _is_the_users(module: types.ModuleType) -> bool:
     """Code that may change under a study: the user's own files, and scratchcard's (the zoo's networks)."""
-    if module.__name__.partition(".")[0] == "scratchcard":
+    if _is_ours(module):
         return module.__name__.startswith("scratchcard.networks.")
     file = getattr(module, "__file__", None)
     if file is None or not file.endswith(".py"):
@@ -183,17 +190,19 @@ def _is_the_users(module: types.ModuleType) -> bool:
 
 
 def _names_of(tree: ast.AST) -> Iterator[list[str]]:
-    """Every name a piece of code reads or imports, with its attributes: `a.b.c` is ["a", "b", "c"]."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name | ast.Attribute):
-            dotted: list[str] = []
-            while isinstance(node, ast.Attribute):
-                dotted.insert(0, node.attr)
-                node = node.value
-            if isinstance(node, ast.Name):
-                yield [node.id, *dotted]
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            yield from ([alias.asname or alias.name.partition(".")[0]] for alias in node.names)
+    """Every name a piece of code reads or imports, with its attributes: `a.b.c` is ["a", "b", "c"], and not "a" too."""
+    if isinstance(tree, ast.Import | ast.ImportFrom):
+        yield from ([alias.asname or alias.name.partition(".")[0]] for alias in tree.names)
+        return
+    dotted: list[str] = []
+    while isinstance(tree, ast.Attribute):
+        dotted.insert(0, tree.attr)
+        tree = tree.value
+    if isinstance(tree, ast.Name):
+        yield [tree.id, *dotted]
+        return
+    for part in ast.iter_child_nodes(tree):
+        yield from _names_of(part)
 
 
 def _names_in(code: types.CodeType) -> Iterator[list[str]]:

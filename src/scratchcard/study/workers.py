@@ -29,6 +29,7 @@ from scratchcard.study.tickets import keep, kept
 from scratchcard.types import Snapshot
 
 if TYPE_CHECKING:
+    from scratchcard.study.connectivity import Stability
     from scratchcard.study.study import Study
 
 
@@ -116,7 +117,7 @@ def _in_processes(
 ) -> None:
     pool = ProcessPoolExecutor(
         max_workers=workers,
-        initializer=_begin,
+        initializer=begin,
         initargs=(study, os.getpid()),
         env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
     )
@@ -213,11 +214,17 @@ def run_control(trainings: Trainings, study: Study, spec: RunSpec) -> str:
 _STATE: dict[str, Any] = {}
 
 
-def _begin(study: Study, parent: int) -> None:
+def begin(study: Study | Stability, parent: int) -> None:
+    """What a worker process does first: know what it works on, and end when its parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     torch.set_num_threads(1)
     _STATE["study"], _STATE["trainings"] = study, study.trainings(Store(study.store))
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def state_of_worker() -> tuple[Any, Trainings]:
+    """What this worker process works on."""
+    return _STATE["study"], _STATE["trainings"]
 
 
 def _end_with(parent: int) -> None:

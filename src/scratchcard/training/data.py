@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -13,7 +15,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from scratchcard.training.seeds import derive
-from scratchcard.training.splits import Batch, InMemory, Split, Streamed, as_pair, map_tensors, named_tensors
+from scratchcard.training.splits import (
+    Batch,
+    InMemory,
+    Split,
+    Streamed,
+    Unreadable,
+    as_pair,
+    map_tensors,
+    named_tensors,
+)
 from scratchcard.types import Tensors
 
 
@@ -64,21 +75,26 @@ class Data:
         in_memory: bool | None = None,
         workers: int = 0,
         identity: str | None = None,
+        plain: Dataset[Any] | None = None,
     ) -> Data:
         """Data from map-style Datasets of (inputs, targets).
 
         A TensorDataset goes to memory, any other is streamed by `workers` processes; `in_memory` overrules.
         Reading a Dataset with random transforms into memory draws each example once and freezes it.
         `validation`, `split_seed`: as in `from_tensors`; `identity`: as in `Streamed`, of all splits.
+        `plain`: the examples of `train` without random transforms; validation is drawn from it, and training
+        accuracy measured on it. Raises ValueError for a `plain` of training examples that go to memory.
         """
 
-        def split(dataset: Dataset[Any], which: str) -> Split:
+        def split(dataset: Dataset[Any], which: str, plain: Dataset[Any] | None = None) -> Split:
             if in_memory or (in_memory is None and isinstance(dataset, TensorDataset)):
+                if plain is not None:
+                    raise ValueError("plain=... is for streamed training data; augment data in memory by the recipe")
                 return _read(Streamed(dataset))
-            return Streamed(dataset, workers, identity and f"{identity}, {which}")
+            return Streamed(dataset, workers, identity and f"{identity}, {which}", plain)
 
         given = validation if isinstance(validation, int | float) else split(validation, "validation")
-        return cls._carved(name, split(train, "train"), split(test, "test"), given, split_seed)
+        return cls._carved(name, split(train, "train", plain), split(test, "test"), given, split_seed)
 
     @classmethod
     def _carved(cls, name: str, train: Split, test: Split, validation: int | float | Split, split_seed: int) -> Data:
@@ -89,8 +105,8 @@ class Data:
         shuffled = _shuffled(n, split_seed, "validation")
         carved, kept = (part.sort().values for part in shuffled.split([held_out, n - held_out]))
         how = f"{held_out} for validation by split seed {split_seed}"
-        train, given = _subset(train, kept, f"without {how}"), _subset(train, carved, how)
-        return cls(name, train, given, test, split_seed)
+        given = _subset(train.for_evaluation() if isinstance(train, Streamed) else train, carved, how)
+        return cls(name, _subset(train, kept, f"without {how}"), given, test, split_seed)
 
     def describe(self) -> str:
         """One line for a person: "digits: 1,293 train, 144 validation (split seed 0), 360 test"."""
@@ -146,11 +162,14 @@ def batches(
 
 
 def sequential(split: Split, batch_size: int, device: torch.device | str = "cpu") -> Iterator[Batch]:
-    """Every example once, in order, for evaluation; the ragged last batch is kept."""
+    """Every example once, in order, for evaluation (without random transforms where a split says how to read it so).
+
+    The ragged last batch is kept.
+    """
     n, starts = len(split), range(0, len(split), _positive(batch_size))
     if isinstance(split, Streamed):
         keys = ((start, list(range(start, min(start + batch_size, n)))) for start in starts)
-        return _stream(split, keys, 0, device)
+        return _stream(split.for_evaluation(), keys, 0, device)
     inputs, targets = split.inputs, split.targets
 
     def rows(tensors: Tensors, start: int) -> Tensors:
@@ -159,15 +178,18 @@ def sequential(split: Split, batch_size: int, device: torch.device | str = "cpu"
     return ((rows(inputs, start), rows(targets, start)) for start in starts)
 
 
-class _Batches(Dataset[Batch]):
+class _Batches(Dataset[Batch | Unreadable]):
     """Batches by (step, indices): their random transforms are the same whichever worker reads them."""
 
     def __init__(self, split: Streamed, seed: int) -> None:
         self.split, self.seed = split, seed
 
-    def __getitem__(self, key: tuple[int, list[int]]) -> Batch:
+    def __getitem__(self, key: tuple[int, list[int]]) -> Batch | Unreadable:
         step, index = key
-        return self.split.read(index, self.seed, step)
+        try:
+            return self.split.read(index, self.seed, step)
+        except Unreadable as error:  # handed over, as a DataLoader buries what a worker raises in a traceback
+            return error
 
 
 def _stream(
@@ -178,13 +200,22 @@ def _stream(
         batch_size=None,
         sampler=keys,
         num_workers=split.workers,
+        multiprocessing_context=_start_method() if split.workers else None,
         pin_memory=torch.device(device).type == "cuda",
         collate_fn=_unchanged,
         generator=torch.Generator(),  # the default would draw from the global one, and so shift it
     )
     for batch in loader:
+        if isinstance(batch, Unreadable):
+            raise batch
         inputs, targets = (map_tensors(lambda t: t.to(device, non_blocking=True), part) for part in batch)
         yield inputs, targets
+
+
+def _start_method() -> str | None:
+    """How loading processes are started: as this process would start any, unless a DataLoader cannot use that."""
+    usual, own = multiprocessing.get_all_start_methods(), multiprocessing.get_start_method(allow_none=True)
+    return own if own is None or own in usual else usual[0]  # a study's worker processes start others by loky
 
 
 def _unchanged(batch: Any) -> Any:
@@ -208,7 +239,9 @@ def _subset(split: Split, index: Tensor, which: str) -> Split:
     if isinstance(split, InMemory):
         return InMemory(*split.take(index.to(named_tensors(split.targets)[0][1].device)))
     identity = split.identity and f"{split.identity}, {which}"
-    return Streamed(Subset(split.dataset, index.tolist()), split.workers, identity)
+    chosen: Any = array("q", index.tolist())  # a list's numbers would be copied into every worker one by one
+    plain = None if split.plain is None else Subset(split.plain, chosen)
+    return Streamed(Subset(split.dataset, chosen), split.workers, identity, plain)
 
 
 def _held_out(n: int, validation: int | float) -> int:

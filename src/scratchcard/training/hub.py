@@ -56,7 +56,7 @@ def load_hub(
         ValueError: the `data` extra is not installed; the dataset, a split or a column is not to be found;
             the columns cannot be guessed; images of several sizes without `size`; text or ragged columns.
     """
-    splits = _splits(path, subset)
+    splits = read_splits(path, subset)
     if validation is None:
         validation = "validation" if "validation" in splits and test != "validation" else 0.1
     wanted = {"train": train, "test": test}
@@ -70,7 +70,7 @@ def load_hub(
         if not 2 <= n <= len(chosen["train"]):
             raise ValueError(f"n={n} must be between 2 and the {len(chosen['train']):,} training examples")
         chosen["train"] = chosen["train"].select(range(n))
-    columns, target = _columns(path, chosen["train"].features, inputs, targets)
+    columns, target = pick_columns(path, chosen["train"].features, inputs, targets)
     pairs = {o: (_inputs(split, columns, size), _tensor(split, target, size)) for o, split in chosen.items()}
     return Data.from_tensors(
         title or path.rstrip("/").rsplit("/", 1)[-1],
@@ -81,12 +81,35 @@ def load_hub(
     )
 
 
-def _splits(path: str, subset: str | None) -> dict[str, Any]:
+class NotLoaded(ValueError):
+    """A dataset that cannot be loaded; `reason` is what the `datasets` library said about it."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.reason = reason
+        gated = (
+            f"accept its terms at https://huggingface.co/datasets/{path} and log in with `hf auth login`, or give a "
+            "local folder"
+        )
+        local = (
+            "without a network give a local folder, for mnist, cifar10 and imagenet by setting SCRATCHCARD_DATA to "
+            "the folder that has theirs in it"
+        )
+        super().__init__(f"cannot load the dataset {path!r}; {gated if 'gated' in reason else local} ({reason})")
+
+
+def library(path: str) -> Any:
+    """The package `datasets`, which is to read `path`; ValueError where it is not installed."""
     try:
         with _quiet():
             import datasets
     except ImportError as error:
         raise ValueError(f"reading {path!r} needs the package `datasets`: pip install 'scratchcard[data]'") from error
+    return datasets
+
+
+def read_splits(path: str, subset: str | None) -> dict[str, Any]:
+    """Every split of a dataset, as the `datasets` library reads it, by name; `NotLoaded` where it cannot."""
+    datasets = library(path)
     progress = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
@@ -94,10 +117,7 @@ def _splits(path: str, subset: str | None) -> dict[str, Any]:
             return {str(name): split for name, split in datasets.load_dataset(path, subset).items()}
     except Exception as error:  # of a dozen kinds: no network, no such dataset, a broken file, no such subset
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise ValueError(
-            f"cannot load the dataset {path!r}; without a network give a local folder, for mnist and cifar10 "
-            f"by setting SCRATCHCARD_DATA to the folder that has theirs in it ({reason})"
-        ) from error
+        raise NotLoaded(path, reason) from error
     finally:
         if not progress:
             datasets.enable_progress_bars()
@@ -119,10 +139,13 @@ def _quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _columns(
+def pick_columns(
     path: str, features: dict[str, Any], inputs: str | Sequence[str] | None, targets: str | None
 ) -> tuple[str | list[str], str]:
-    """The input column or columns and the target column, guessed where they are not given."""
+    """The input column or columns and the target column, guessed where they are not given.
+
+    Raises ValueError for a column that is not there, and where several guesses are possible.
+    """
     kinds = {column: type(feature).__name__ for column, feature in features.items()}
     listed = "its columns are " + ", ".join(f"{column} ({kind})" for column, kind in kinds.items())
     given = [inputs] if isinstance(inputs, str) else list(inputs or [])
@@ -178,7 +201,10 @@ def _images(encoded: Sequence[dict[str, Any]], column: str, size: int | None) ->
     sizes = {image.size for image in images}
     if size is None and len(sizes) > 1:
         seen = f"from {min(sizes)} to {max(sizes)}"
-        raise ValueError(f"column {column!r} has images of {len(sizes):,} sizes, {seen}; give size=...")
+        raise ValueError(
+            f"column {column!r} has images of {len(sizes):,} sizes, {seen}; give size=... to average them to squares "
+            "in memory, or stream=True to crop them as they are needed"
+        )
 
     decoded = [np.asarray(image if image.mode == mode else image.convert(mode)) for image in images]
     if size is None:

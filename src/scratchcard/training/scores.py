@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
 from scratchcard.masks.criteria import random_scores
@@ -54,19 +55,22 @@ def snip(model: nn.Module, mask: WeightMask, task: Task, recipe: Recipe, seed: i
 def grasp(model: nn.Module, mask: WeightMask, task: Task, recipe: Recipe, seed: int, examples: int) -> Scores:
     """Theta x (H g): how much the gradient's norm would fall, to first order, when a connection goes.
 
-    H is the Hessian and g the gradient of the same mean loss (the paper removes the highest -theta x H g; its softmax
-    temperature is left out, so that any loss will do). The Hessian is never formed: H g is the gradient of g's product
-    with a copy of itself held constant.
+    H is the Hessian and g the gradient of the same mean loss, both in the weights that the mask keeps (the paper
+    removes the highest -theta x H g; its softmax temperature is left out, so that any loss will do). The Hessian is
+    never formed: H g is the gradient of g's product with a copy of itself held constant.
     """
     masked, weights = _masked(model, mask, recipe)
-    held = _mean_gradient(masked, weights, task, recipe, seed, examples)
     curved = [torch.zeros_like(weight) for weight in weights.values()]
-    for value, share in _losses(masked, task, recipe, seed, examples):
-        gradients = _gradients(value, weights, create_graph=True)
-        product = torch.stack([(g * h).sum() for g, h in zip(gradients, held, strict=True)]).sum()
-        if product.requires_grad:  # a loss that is linear in the weights has no curvature
-            for total, part in zip(curved, _gradients(product, weights), strict=True):
-                total += share * part
+    with sdpa_kernel(SDPBackend.MATH):  # fused attention can be differentiated once only
+        held = _mean_gradient(masked, weights, task, recipe, seed, examples)
+        for gradient, kept in zip(held, mask.values(), strict=True):
+            gradient.masked_fill_(~kept.to(gradient.device), 0.0)  # nothing flows into what is cut
+        for value, share in _losses(masked, task, recipe, seed, examples):
+            gradients = _gradients(value, weights, create_graph=True)
+            product = torch.stack([(g * h).sum() for g, h in zip(gradients, held, strict=True)]).sum()
+            if product.requires_grad:  # a loss that is linear in the weights has no curvature
+                for total, part in zip(curved, _gradients(product, weights), strict=True):
+                    total += share * part
     return {name: (weight.detach() * part).cpu() for (name, weight), part in zip(weights.items(), curved, strict=True)}
 
 
@@ -124,7 +128,8 @@ def _losses(model: nn.Module, task: Task, recipe: Recipe, seed: int, examples: i
     feed = batches(task.data.train, size, seed, 0, recipe.device)
     for step, (inputs, targets) in enumerate(islice(feed, number)):
         with seeded(derive(seed, "scores", step)):
-            yield task.loss_of(call(model, as_precise(inputs, recipe)), as_precise(targets, recipe)), 1 / number
+            value = task.loss_of(call(model, as_precise(inputs, recipe)), as_precise(targets, recipe))
+        yield value, 1 / number
 
 
 def _mean_gradient(

@@ -1,11 +1,11 @@
-"""Where data comes from: four built-in sets by name, and any Hugging Face dataset by name or folder."""
+"""Where data comes from: five built-in sets by name, and any Hugging Face dataset by name or folder."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,16 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from scratchcard.training.data import Data
-from scratchcard.training.hub import load_hub
+from scratchcard.training.hub import NotLoaded, load_hub
+from scratchcard.training.hub_images import load_images
 from scratchcard.training.splits import InMemory
 from scratchcard.training.teacher import planted_teacher
 from scratchcard.words import unknown
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 """Per channel over the 50,000 training images in [0, 1]."""
+IMAGENET = "ILSVRC/imagenet-1k"
+"""On the hub, where one has to accept its terms."""
 
 
 def load_data(name: str, **options: Any) -> Data:
@@ -29,7 +32,8 @@ def load_data(name: str, **options: Any) -> Data:
 
     Args:
         name: a key of `SOURCES`, or a Hugging Face dataset: "owner/name" on the hub or a local folder.
-        options: of the source; see `digits`, `mnist`, `cifar10`, `teacher` and `load_hub`.
+        options: of the source; see `digits`, `mnist`, `cifar10`, `imagenet`, `teacher` and `load_hub`. A dataset of
+            images of several sizes, or too large for memory, is read with stream=True; see `load_images`.
 
     Raises:
         ValueError: an unknown name or option (with the nearest match), data that is not to be found, or the
@@ -39,10 +43,10 @@ def load_data(name: str, **options: Any) -> Data:
     if name in SOURCES:
         source, arguments = SOURCES[name], ()
     elif "/" in name or Path(name).is_dir():
-        source, arguments = load_hub, (name,)
+        source, arguments = load_images if options.pop("stream", False) else load_hub, (name,)
     else:
         raise ValueError(unknown("data", name, SOURCES) + ', or a Hugging Face "owner/name" or folder')
-    known = list(inspect.signature(source).parameters)[len(arguments) :]
+    known = list(inspect.signature(source).parameters)[len(arguments) :] + (["stream"] if arguments else [])
     for option in options:
         if option not in known:
             raise ValueError(unknown(f"option for {name!r}:", option, known))
@@ -96,6 +100,44 @@ def cifar10(size: int = 32, n: int | None = None, validation: int | float | None
     return data
 
 
+def imagenet(
+    size: int = 224,
+    resize: int | None = None,
+    workers: int | None = None,
+    validation: int | float = 0.04,
+    split_seed: int = 0,
+    classes: int | Sequence[str] | None = None,
+    n: int | None = None,
+) -> Data:
+    """ImageNet (Russakovsky et al. 2015): 1,281,167 + 50,000 images of 1,000 classes, read as they are needed.
+
+    Options and augmentation are those of `load_images`. Test is the official validation split, all of it (of the
+    `classes`): it chooses nothing. `validation` is drawn from the training images; 4 % are about as many as those
+    of the test. Found in the folder imagenet/ of SCRATCHCARD_DATA (train/<class>/*.JPEG and val/<class>/*.JPEG,
+    or the hub's parquet files), else downloaded: 150 GB, and as much again for what `datasets` makes of them.
+    """
+    path = _found("imagenet", IMAGENET)
+    try:
+        return load_images(
+            path,
+            size,
+            resize,
+            workers,
+            test="validation",
+            validation=validation,
+            split_seed=split_seed,
+            classes=classes,
+            n=n,
+            title="imagenet" if size == 224 else f"imagenet at {size} pixels",
+        )
+    except NotLoaded as error:
+        raise ValueError(
+            "ImageNet is not there: put train/<class>/*.JPEG and val/<class>/*.JPEG into a folder imagenet and set "
+            "SCRATCHCARD_DATA to the folder that has it in it; or accept the terms at "
+            f"https://huggingface.co/datasets/{IMAGENET} and log in with `hf auth login` ({path}: {error.reason})"
+        ) from error
+
+
 @functools.wraps(planted_teacher)
 def teacher(**options: Any) -> Data:
     """The data of a `planted_teacher`; its arguments are the options."""
@@ -106,6 +148,7 @@ SOURCES: dict[str, Callable[..., Data]] = {
     "digits": digits,
     "mnist": mnist,
     "cifar10": cifar10,
+    "imagenet": imagenet,
     "teacher": teacher,
 }
 

@@ -58,26 +58,43 @@ class InMemory:
         return _digest([self.inputs, self.targets])
 
 
+class Unreadable(ValueError):
+    """An example that a Dataset cannot read: one sentence that names it, told alike by any number of workers."""
+
+
 @dataclass(frozen=True, eq=False)
 class Streamed:
     """A split too large for memory: a map-style Dataset of (inputs, targets), read batch by batch.
 
     `workers` is the number of loading processes (0: none). `identity` names the content for good, e.g.
-    "imagenet-1k train, 224 px"; without it the digest looks at a sample only.
-    Raises ValueError for a Dataset without length or index. Its values are not searched for NaN.
+    "imagenet-1k train, 224 px"; without it the digest looks at a sample only. `plain` is the same examples
+    without random transforms, for evaluation; None: `dataset` itself.
+    Raises ValueError for a Dataset without length or index, and for a `plain` of another length. Values are
+    not searched for NaN.
     """
 
     dataset: Dataset[Any]
     workers: int = 0
     identity: str | None = None
+    plain: Dataset[Any] | None = None
 
     def __post_init__(self) -> None:
-        if not (hasattr(self.dataset, "__len__") and hasattr(self.dataset, "__getitem__")):
-            kind = type(self.dataset).__name__
-            raise ValueError(f"{kind} has no length or no index; give a map-style Dataset, which has both")
+        for dataset in (self.dataset, self.plain):
+            if dataset is not None and not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+                kind = type(dataset).__name__
+                raise ValueError(f"{kind} has no length or no index; give a map-style Dataset, which has both")
+        if self.plain is not None and len(self.for_evaluation()) != len(self):
+            raise ValueError(
+                f"plain must have the same examples as the dataset, without random transforms; it has "
+                f"{len(self.for_evaluation()):,}, the dataset {len(self):,}"
+            )
 
     def __len__(self) -> int:
         return len(self.dataset)  # pyright: ignore[reportArgumentType]
+
+    def for_evaluation(self) -> Streamed:
+        """The same examples as evaluation reads them: without random transforms where `plain` is given."""
+        return self if self.plain is None else Streamed(self.plain, self.workers, self.identity)
 
     def read(self, index: list[int], seed: int, step: int) -> Batch:
         """The examples at `index`, as (inputs, targets); random transforms are seeded by (seed, step).
@@ -97,7 +114,8 @@ class Streamed:
         if self.identity is not None:
             return hashlib.sha256(self.identity.encode()).hexdigest()
         index = np.unique(np.linspace(0, len(self) - 1, 64).astype(int)).tolist()
-        examples = (self.read([i], seed=0, step=i) for i in index)
+        readings = (self,) if self.plain is None else (self, self.for_evaluation())
+        examples = (split.read([i], seed=0, step=i) for split in readings for i in index)
         return _digest((part for example in examples for part in example), str(len(self)))
 
 
