@@ -198,6 +198,41 @@ class StudySpec(Frozen):
     """What to type to run this study again."""
 
 
+class Path(Frozen):
+    """The straight line between two networks that were trained from one step on under two data orders."""
+
+    seed: int
+    step: int
+    """Where the two trainings part."""
+    values: list[float]
+    """Validation metric at points evenly spaced from the one network to the other, both ends included."""
+    losses: list[float]
+    """Validation loss at the same points."""
+
+
+class Connectivity(Frozen):
+    """How far a network must be trained until its end no longer depends on the data order, up to linear connection.
+
+    Source: Frankle et al. 2020, Linear Mode Connectivity and the Lottery Ticket Hypothesis, sections 2 and 3.
+    """
+
+    task: str
+    data: str
+    metric: str
+    higher_is_better: bool
+    metric_is_fraction: bool
+    steps: int
+    """Of the whole training."""
+    threshold: float = 0.02
+    """Below it the mean instability is called stable: in the metric's unit for fractions (the paper's 2 % of error), as
+    a share of the two ends' mean for anything else."""
+    statistics: Literal["interpolated", "re-estimated"]
+    """What normalisation layers run with between the ends."""
+    paths: list[Path]
+    command: str
+    machine: dict[str, str]
+
+
 class Rows(Sequence[Row]):
     """The rows of one study, with what the study declared before they were run."""
 

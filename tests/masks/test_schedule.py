@@ -2,14 +2,16 @@
 
 from fractions import Fraction
 from functools import cache
+from math import prod
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scratchcard.masks.compare import density
-from scratchcard.masks.schedule import rounds, survivors
+from scratchcard.masks.allocate import allocate
+from scratchcard.masks.compare import density, nested
+from scratchcard.masks.schedule import SHARES, rounds, survivors
 from scratchcard.masks.select import select
 from scratchcard.methods.imp import IMP
 from scratchcard.networks.zoo import conv_2, conv_4, conv_6, lenet_300_100, resnet_20
@@ -60,13 +62,14 @@ def test_every_level_has_the_density_of_the_paper_to_the_last_digit(network, tab
     assert ours == [wanted for _, wanted in levels]
 
 
-def test_the_densities_promised_are_those_of_the_masks_selected():
-    sizes = {"a": 1000, "b": 37, "c": 2}
-    rates = {"a": 0.2, "b": 0.1, "c": 0.2}
-    mask = {name: torch.ones(size, dtype=torch.bool) for name, size in sizes.items()}
-    for keep in rounds(sizes, rates, "layer", 12):
-        mask = select({name: torch.rand(size) for name, size in sizes.items()}, keep, mask)
-        assert density(mask) == sum(keep.values()) / sum(sizes.values())
+@pytest.mark.parametrize("share", SHARES)
+def test_the_densities_promised_are_those_of_the_masks_selected(share):
+    shapes = {"a": (40, 25), "b": (37,), "c": (2, 1)}
+    mask = {name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()}
+    for keep in rounds(shapes, {"a": 0.2, "b": 0.1, "c": 0.2}, share, 12):
+        outer, mask = mask, select({name: torch.rand(shape) for name, shape in shapes.items()}, keep, mask)
+        assert density(mask) == (keep if isinstance(keep, int) else sum(keep.values())) / 1039
+        assert nested(mask, outer)
 
 
 @given(st.integers(0, 10**5), st.integers(1, 99))
@@ -81,18 +84,19 @@ def test_a_round_removes_the_rate_to_within_one_weight(left, percent):
 
 
 @given(
-    st.lists(st.integers(1, 300), min_size=1, max_size=4),
+    st.lists(st.lists(st.integers(1, 20), min_size=1, max_size=3), min_size=1, max_size=4),
     st.sampled_from([0.1, 0.2, 0.5, 0.99]),
     st.sampled_from(["layer", "global"]),
 )
-def test_counts_never_rise_nor_drift_nor_empty_a_tensor(sizes, rate, scope):
-    sizes = {str(i): size for i, size in enumerate(sizes)}
-    counts = list(rounds(sizes, dict.fromkeys(sizes, rate), scope, 20))
+def test_counts_never_rise_nor_drift_nor_empty_a_tensor(shapes, rate, share):
+    shapes = {str(i): tuple(shape) for i, shape in enumerate(shapes)}
+    sizes = {name: prod(shape) for name, shape in shapes.items()}
+    counts = list(rounds(shapes, dict.fromkeys(shapes, rate), share, 20))
     assert len(counts) == 20
-    whole = previous = sizes if scope == "layer" else {"all": sum(sizes.values())}
+    whole = previous = sizes if share == "layer" else {"all": sum(sizes.values())}
     for done, count in enumerate(counts, start=1):
         count = count if isinstance(count, dict) else {"all": count}
-        fewest = 1 if scope == "layer" else len(sizes)
+        fewest = 1 if share == "layer" else len(sizes)
         for name, kept in count.items():
             assert kept == max(survivors(whole[name], rate, done), fewest)
             assert fewest <= kept <= previous[name]
@@ -101,12 +105,36 @@ def test_counts_never_rise_nor_drift_nor_empty_a_tensor(sizes, rate, scope):
         previous = count
 
 
+several = st.lists(
+    st.tuples(st.tuples(st.integers(1, 12), st.integers(1, 12)), st.sampled_from([0.1, 0.2, 0.5])),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(several, st.sampled_from(["global", "uniform", "erk"]))
+def test_rates_give_the_total_alone_where_layers_do_not_each_lose_their_own(layers, share):
+    shapes = {str(i): shape for i, (shape, _) in enumerate(layers)}
+    rates = {str(i): rate for i, (_, rate) in enumerate(layers)}
+    one_rate = len(set(rates.values())) == 1
+    own = rounds(shapes, rates, "layer", 8)
+    for done, (keep, each) in enumerate(zip(rounds(shapes, rates, share, 8), own, strict=True), start=1):
+        total = keep if isinstance(keep, int) else sum(keep.values())
+        whole = sum(map(prod, shapes.values()))
+        wanted = survivors(whole, rates["0"], done) if one_rate else sum(each.values())
+        assert total == max(wanted, len(shapes))
+        assert isinstance(keep, int) == (share == "global")
+        if share != "global":
+            assert keep == allocate(shapes, total, share)
+
+
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.2, 1.5, float("nan")])
 def test_a_rate_that_removes_nothing_or_everything_is_refused(rate):
     with pytest.raises(ValueError, match=r"between 0 and 1; got \{'w'"):
-        list(rounds({"w": 10, "v": 10}, {"w": rate, "v": 0.2}, "layer", 1))
+        list(rounds({"w": (10,), "v": (10,)}, {"w": rate, "v": 0.2}, "layer", 1))
 
 
-def test_a_global_ranking_with_several_rates_is_refused():
-    with pytest.raises(ValueError, match=r"one rate for all layers.*scope='layer'"):
-        list(rounds({"w": 10, "v": 10}, {"w": 0.1, "v": 0.2}, "global", 1))
+def test_an_unknown_way_to_share_is_refused_with_the_nearest_there_is():
+    with pytest.raises(ValueError, match=r"unknown scope 'globl'; did you mean 'global'\? known: erk, global, layer"):
+        list(rounds({"w": (10,)}, {"w": 0.1}, "globl", 1))

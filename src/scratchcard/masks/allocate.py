@@ -37,23 +37,24 @@ def allocate(shapes: Mapping[str, tuple[int, ...]], total: int, how: Allocation)
             f"asked to share out {total} entries among {len(sizes)} tensors that have {sum(sizes.values())}; choose a "
             "number from one per tensor to all"
         )
-    raw = {name: 1.0 if how == "uniform" else sum(shape) / sizes[name] for name, shape in shapes.items()}
+    due = {name: size if how == "uniform" else sum(shapes[name]) for name, size in sizes.items()}
 
-    # a tensor claims its (j + 1)-th entry at the level (j + 1/2) / (size x raw density); the lowest claims win
+    # a tensor claims its (j + 1)-th entry at the level (2 j + 1) / (2 x what is due to it); the lowest claims win
     def claimed(level: float) -> dict[str, int]:
-        return {n: min(sizes[n], max(1, int(level * sizes[n] * raw[n] + 0.5))) for n in sizes}
+        return {n: min(sizes[n], max(1, int(level * due[n] + 0.5))) for n in sizes}
 
-    low, high = 0.0, 2 / min(raw.values()) + 1.0
-    for _ in range(200):
+    low, high = 0.0, max(sizes[n] / due[n] for n in sizes) + 1.0
+    for _ in range(100):
         middle = (low + high) / 2
         low, high = (middle, high) if sum(claimed(middle).values()) <= total else (low, middle)
-    shares = claimed(low)
+    # the last few are counted claim by claim: quotients of whole numbers tie exactly, products with a level do not
+    shares = claimed(low * (1 - 1e-9))
     assert sum(shares.values()) <= total, "the lowest level claims one entry per tensor"
-    claims = [((shares[n] + 0.5) / (sizes[n] * raw[n]), at, n) for at, n in enumerate(sizes) if shares[n] < sizes[n]]
+    claims = [((2 * shares[n] + 1) / due[n], at, n) for at, n in enumerate(sizes) if shares[n] < sizes[n]]
     heapq.heapify(claims)
     for _ in range(total - sum(shares.values())):  # claims of equal level: the earlier tensor first
         _, at, name = heapq.heappop(claims)
         shares[name] += 1
         if shares[name] < sizes[name]:
-            heapq.heappush(claims, ((shares[name] + 0.5) / (sizes[name] * raw[name]), at, name))
+            heapq.heappush(claims, ((2 * shares[name] + 1) / due[name], at, name))
     return shares

@@ -26,10 +26,13 @@ def _increase(initial: Tensor, final: Tensor) -> Tensor:
 
 
 def _rank(values: Tensor, within: Tensor) -> Tensor:
-    """Percentile ranks in (0, 1] among the values within; equal values share the highest of their ranks."""
+    """Percentile ranks in (0, 1] among the values within; equal values share the highest of their ranks.
+
+    What is not a number has no rank, so that `select` refuses it.
+    """
     pool = values[within].sort().values
     ranks = torch.searchsorted(pool, values.flatten().contiguous(), right=True).view(values.shape)
-    return ranks.double() / max(len(pool), 1)
+    return (ranks.double() / max(len(pool), 1)).masked_fill(values.isnan(), float("nan"))
 
 
 def _both(initial: Tensor, final: Tensor, within: Tensor) -> Tensor:

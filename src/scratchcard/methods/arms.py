@@ -113,7 +113,10 @@ class InvertedScores:
         return "inverted-scores"
 
     def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterator[Ticket]:
-        """Yield the ticket with the mask of its inverted scores (of an iterative method: of its last round).
+        """Yield the ticket with the mask of its inverted scores.
+
+        Of an iterative method they are those of its last round; of one that prunes at initialisation, those of the
+        whole network.
 
         Raises:
             ValueError: the ticket was not found by a score.

@@ -29,12 +29,16 @@ from scratchcard.words import unknown
 
 _NAMES = {"magnitude": "magnitude-at-init", "random": "random-at-init"}
 _USUAL: dict[str, Share] = {"magnitude": "layer", "random": "layer"}
-_PASSES = {"snip": 1, "grasp": 2, "synflow": 1}
+_PASSES = {"snip": 1, "grasp": 4, "synflow": 1}
+"""Forward and backward passes per example; a backward pass through a backward pass is about two more."""
 
 
 @dataclass(frozen=True)
 class AtInit:
-    """Tickets of levels 1 ... `rounds`, found by a score before anything is trained."""
+    """Tickets of levels 1 ... `rounds`, found by a score before anything is trained.
+
+    A trained model that was given (`Task.start`) is scored as it is.
+    """
 
     score: str
     """A key of `SCORES`: "magnitude", "snip", "grasp", "synflow", "random"."""
@@ -89,15 +93,30 @@ class AtInit:
     own_arms = ()
 
     def check(self, task: Task, recipe: Recipe) -> None:
-        """Raise ValueError where nothing can be cut, or a score is not a number in this network."""
+        """Refuse a network in which nothing can be cut, or where the score cannot be calculated or says nothing.
+
+        Raises:
+            ValueError: as said.
+        """
         found = self.weights(task)
         quick = replace(self, examples=recipe.batch_size)
-        scores = quick._scores(task.at_start(0), whole(found), _names(found), task, recipe, 0)
+        try:
+            scores = quick._scores(task.at_start(0), whole(found), _names(found), task, recipe, 0)
+        except RuntimeError as error:  # e.g. a layer that can be differentiated once only
+            raise ValueError(
+                f"the {self.score} score cannot be calculated in the network of task {task.name!r} "
+                f"({' '.join(str(error).split())[:300]}); use another score"
+            ) from error
         wrong = sorted(name for name, score in scores.items() if not bool(torch.isfinite(score).all()))
         if wrong:
             raise ValueError(
                 f"the {self.score} score of {', '.join(wrong)} is not finite in the network of task {task.name!r}; "
                 "use another score, or look at its initialisation"
+            )
+        if not any(bool(score.any()) for score in scores.values()):
+            raise ValueError(
+                f"the {self.score} score of every weight is 0 in the network of task {task.name!r}, so there is "
+                "nothing to choose by (does its last layer start from zero?); use another score or initialisation"
             )
 
     def dense_steps(self, recipe: Recipe) -> set[int]:

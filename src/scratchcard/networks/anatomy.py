@@ -51,7 +51,11 @@ def _histogram(values: Tensor, edges: list[float]) -> Histogram:
 
 
 def _connections(kept: Tensor) -> Connections:
-    """Rows of a weight [out, in, ...] are units that connections lead into, columns units that they lead out of."""
+    """Rows of a weight [out, in, ...] are units that connections lead into, columns units that they lead out of.
+
+    As the weight is stored: the groups of a grouped convolution share their columns, and a transposed convolution has
+    its inputs as rows.
+    """
     flat = kept.flatten(2).sum(2) if kept.dim() > 2 else kept.long()
     return Connections(incoming=_doubling(flat.sum(1)), outgoing=_doubling(flat.sum(0)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -25,6 +26,7 @@ def width_for(factory: Callable[..., nn.Module], weights: int) -> float:
     """The factor on the width with which the network has as nearly as possible so many weights (biases left out).
 
     Found by bisection on the meta device where the factory allows it; where two widths are as near, the narrower.
+    Widths at which the factory fails, or makes a layer without units, are too narrow.
 
     Args:
         factory: takes `width`, and gives more weights for a larger one; a width that it has been given already
@@ -45,17 +47,31 @@ def width_for(factory: Callable[..., nn.Module], weights: int) -> float:
     tried: dict[float, int] = {base: _count(factory, base)}
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        tried[base * middle] = found = _count(factory, base * middle)
+        found = _count_if_any(factory, base * middle)
+        if found:
+            tried[base * middle] = found
         if found == weights:
             break
         low, high = (middle, high) if found < weights else (low, middle)
     return min(tried, key=lambda width: (abs(tried[width] - weights), tried[width], -width))
 
 
+def _count_if_any(factory: Callable[..., nn.Module], width: float) -> int:
+    """How many weights; 0 where the network is too narrow to be one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # seen by nobody who did not ask for it
+        try:
+            return _count(factory, width)
+        except Exception:  # whatever the user's factory raises; at its own width it has not
+            return 0
+
+
 def _count(factory: Callable[..., nn.Module], width: float) -> int:
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
-                return sum(kept.numel() for kept in everything(factory(width=width)).values())
-        except (RuntimeError, NotImplementedError):  # a factory that computes with its weights
-            return sum(kept.numel() for kept in everything(factory(width=width)).values())
+                mask = everything(factory(width=width))
+        except (RuntimeError, NotImplementedError, TypeError):  # a factory that computes with its weights
+            mask = everything(factory(width=width))
+    sizes = [kept.numel() for kept in mask.values()]
+    return sum(sizes) if all(sizes) else 0

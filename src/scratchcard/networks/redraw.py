@@ -48,12 +48,12 @@ def _signs_with_new_magnitudes(layer: Layer, scale: float, chance: torch.Generat
 
 
 def _signs_alone(layer: Layer, scale: float, chance: torch.Generator) -> Tensor:
-    return torch.where(layer.start < 0, -layer.sigma, layer.sigma).to(layer.start.dtype)
+    return torch.where(layer.start < 0, -1.0, 1.0).to(layer.start.dtype) * layer.sigma
 
 
 def _random_signs(layer: Layer, scale: float, chance: torch.Generator) -> Tensor:
     heads = torch.rand(layer.start.shape, generator=chance) < 0.5
-    return torch.where(heads, -layer.sigma, layer.sigma).to(layer.start.dtype)
+    return torch.where(heads, -1.0, 1.0).to(layer.start.dtype) * layer.sigma
 
 
 def _placed(layer: Layer, values: Tensor) -> Tensor:

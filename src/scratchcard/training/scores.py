@@ -6,7 +6,6 @@ magnitude at initialisation (Frankle & Carbin 2019, App. F.4). The higher, the m
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -60,7 +59,6 @@ def grasp(model: nn.Module, mask: WeightMask, task: Task, recipe: Recipe, seed: 
     never formed: H g is the gradient of g's product with a copy of itself held constant.
     """
     masked, weights = _masked(model, mask, recipe)
-    curved = [torch.zeros_like(weight) for weight in weights.values()]
     with sdpa_kernel(SDPBackend.MATH):  # fused attention can be differentiated once only
         held = _mean_gradient(masked, weights, task, recipe, seed, examples)
         for gradient, kept in zip(held, mask.values(), strict=True):
@@ -69,9 +67,12 @@ def grasp(model: nn.Module, mask: WeightMask, task: Task, recipe: Recipe, seed: 
             gradients = _gradients(value, weights, create_graph=True)
             product = torch.stack([(g * h).sum() for g, h in zip(gradients, held, strict=True)]).sum()
             if product.requires_grad:  # a loss that is linear in the weights has no curvature
-                for total, part in zip(curved, _gradients(product, weights), strict=True):
-                    total += share * part
-    return {name: (weight.detach() * part).cpu() for (name, weight), part in zip(weights.items(), curved, strict=True)}
+                # not by autograd.grad, which silently passes over functions that can be differentiated once only
+                (share * product).backward()
+    return {
+        name: (torch.zeros_like(weight) if weight.grad is None else weight.detach() * weight.grad).detach().cpu()
+        for name, weight in weights.items()
+    }
 
 
 def synflow(model: nn.Module, mask: WeightMask, task: Task, recipe: Recipe, seed: int, examples: int) -> Scores:
@@ -114,7 +115,7 @@ SCORES: dict[str, Score] = {
 
 def _masked(model: nn.Module, mask: WeightMask, recipe: Recipe) -> tuple[nn.Module, dict[str, nn.Parameter]]:
     """A copy that may be calculated with, cut weights zero, and those of its weights that are scored."""
-    masked = placed(MaskedWeights(mask).ship(copy.deepcopy(model)), recipe).train()
+    masked = placed(MaskedWeights(mask).ship(model), recipe).train()
     parameters = dict(masked.named_parameters())
     for name in mask:
         parameters[name].requires_grad_(True)
@@ -128,8 +129,8 @@ def _losses(model: nn.Module, task: Task, recipe: Recipe, seed: int, examples: i
     feed = batches(task.data.train, size, seed, 0, recipe.device)
     for step, (inputs, targets) in enumerate(islice(feed, number)):
         with seeded(derive(seed, "scores", step)):
-            value = task.loss_of(call(model, as_precise(inputs, recipe)), as_precise(targets, recipe))
-        yield value, 1 / number
+            # the caller differentiates it in here: a backward pass may draw, too
+            yield task.loss_of(call(model, as_precise(inputs, recipe)), as_precise(targets, recipe)), 1 / number
 
 
 def _mean_gradient(
