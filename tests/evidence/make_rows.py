@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import binom, lognorm, norm
 
-from scratchcard.row import Artefact, Curve, MethodPlan, Point, Row, Rows, StudySpec
+from scratchcard.row import (
+    Anatomy,
+    Artefact,
+    Connections,
+    Curve,
+    Histogram,
+    MethodPlan,
+    Movement,
+    Point,
+    Row,
+    Rows,
+    StudySpec,
+)
 
-STEPS, EVERY, WEIGHTS, PARAMETERS = 4000, 100, 266_200, 266_610
-FLOPS = 6.0 * WEIGHTS * 60 * STEPS
+STEPS, EVERY = 4000, 100
+LENET = {"fc1.weight": (300, 784), "fc2.weight": (100, 300), "fc3.weight": (10, 100)}
 CONTROLS = ["fresh-init", "random-mask-layerwise", "random-mask-global"]
+EVERY_CONTROL = [
+    "fresh-init", "own-init-resample", "own-init-shuffle", "noise-0.5", "noise-1", "noise-2", "noise-3",
+    "sign-redrawn", "sign-constant", "random-sign-constant", "random-mask-layerwise", "random-mask-global",
+    "shuffled-mask", "inverted-scores", "uniform-width", "continued",
+]  # fmt: skip
 RECIPE = {"optimizer": "adam", "learning_rate": 0.0012, "batch_size": 60, "steps": STEPS, "augment": None}
 MACHINE = {"scratchcard": "0.1.0", "torch": "2.13.0", "python": "3.11.7", "device": "cpu", "threads": "1"}
+LOSS_PER_LEVEL = {
+    "dense": 0.0, "fresh-init": 0.0018, "own-init-resample": 0.0014, "own-init-shuffle": 0.0016, "noise-0.5": 0.0001,
+    "noise-1": 0.0005, "noise-2": 0.0009, "noise-3": 0.0013, "sign-redrawn": 0.0006, "sign-constant": 0.0007,
+    "random-sign-constant": 0.0021, "random-mask-layerwise": 0.0023, "random-mask-global": 0.003,
+    "shuffled-mask": 0.0022, "inverted-scores": 0.03, "uniform-width": 0.0025, "continued": 0.0011,
+}  # fmt: skip
+"""What each round costs an arm, in accuracy: the order of the arms is the literature's, the numbers are made up."""
 
 
 def make_rows(
@@ -23,11 +49,14 @@ def make_rows(
     task: str = "digits",
     accidents: bool = True,
     draws: int = 3,
-    method: str = "imp",
+    method: str | Sequence[str] = "imp",
     machine: dict[str, str] = MACHINE,
+    controls: Sequence[str] = CONTROLS,
+    shapes: Mapping[str, tuple[int, int]] = LENET,
+    anatomy: bool = False,
     **spec: Any,
 ) -> Rows:
-    """Rows of one method on one task.
+    """Rows of one task.
 
     Args:
         seeds: Number of seeds.
@@ -35,12 +64,17 @@ def make_rows(
         task: The user's name of the task, and of the study.
         accidents: Whether one run has diverged and one has failed.
         draws: Replicates of the fresh-init arm.
-        method: Label of the method.
+        method: Labels of the methods.
         machine: What every row says about its machine.
-        **spec: Fields of the StudySpec to be set otherwise.
+        controls: Arms besides the dense network and the ticket.
+        shapes: Layer -> (outputs, inputs).
+        anatomy: Whether tickets have theirs.
+        **spec: Fields of the StudySpec to be set otherwise, `control_levels` among them.
     """
+    methods = [method] if isinstance(method, str) else list(method)
     densities = [0.8**n for n in range(levels + 1)]
-    draws_of = {arm: draws if arm == "fresh-init" else 1 for arm in CONTROLS}
+    draws_of = {arm: draws if arm == "fresh-init" else 1 for arm in controls}
+    plan = MethodPlan(fields={"rate": 0.2}, densities=densities, primary=min(7, levels))
     study = StudySpec(
         **{
             "name": task,
@@ -52,8 +86,8 @@ def make_rows(
             "metric_is_fraction": True,
             "loss": "cross-entropy",
             "recipe": RECIPE,
-            "methods": {method: MethodPlan(fields={"rate": 0.2}, densities=densities, primary=min(7, levels))},
-            "arms": ["dense", "ticket", *CONTROLS],
+            "methods": dict.fromkeys(methods, plan),
+            "arms": ["dense", "ticket", *controls],
             "replicates": draws_of,
             "seeds": list(range(seeds)),
             "margin": 0.005,
@@ -62,13 +96,17 @@ def make_rows(
             **spec,
         }
     )
+    at_levels = range(1, levels + 1) if study.control_levels is None else {*study.control_levels, plan.primary}
     rows = []
     for seed in range(seeds):
-        rows.append(_run(study, machine, seed, 0, "dense", 0, "dense"))
-        for level in range(1, levels + 1):
-            for arm in study.arms[1:]:
-                for replicate in range(draws_of.get(arm, 1)):
-                    rows.append(_run(study, machine, seed, level, arm, replicate, method))
+        rows.append(_run(study, machine, seed, 0, "dense", 0, "dense", shapes, False))
+        for name in methods:
+            for level in range(1, levels + 1):
+                for arm in study.arms[1:] if level in at_levels else ["ticket"]:
+                    for replicate in range(draws_of.get(arm, 1)):
+                        inside = anatomy and arm == "ticket"
+                        rows.append(_run(study, machine, seed, level, arm, replicate, name, shapes, inside))
+    study = study.model_copy(update={"planned": len(rows)})
     if accidents:
         for number, status, message in [
             (len(rows) // 2, "diverged", "The training loss was not finite at step 1200."),
@@ -79,21 +117,25 @@ def make_rows(
     return Rows(rows, study)
 
 
-def _run(study: StudySpec, machine: dict[str, str], seed: int, level: int, arm: str, draw: int, method: str) -> Row:
+def _run(
+    study: StudySpec,
+    machine: dict[str, str],
+    seed: int,
+    level: int,
+    arm: str,
+    draw: int,
+    method: str,
+    shapes: Mapping[str, tuple[int, int]],
+    inside: bool,
+) -> Row:
     density = 0.8**level
-    pruned = math.log(density) / math.log(0.8)
+    place = list(study.methods).index(method) if level else 0
     by_seed = np.random.default_rng([7, seed]).normal(0, 0.0012)
-    random = np.random.default_rng([seed, level, study.arms.index(arm), draw])
-    gain, stop = {
-        "dense": (0.0, 2100.0),
-        "ticket": (
-            0.0045 * math.exp(-((pruned - 7) ** 2) / 18) - 0.0009 * max(0.0, pruned - 11) ** 2,
-            2100 - 130 * pruned + 16 * pruned**2 * (pruned > 6),
-        ),
-        "fresh-init": (-0.0011 * pruned - 0.0001 * pruned**2, 2100 + 95 * pruned),
-        "random-mask-layerwise": (-0.0014 * pruned - 0.00013 * pruned**2, 2100 + 110 * pruned),
-        "random-mask-global": (-0.0015 * pruned - 0.00022 * pruned**2, 2100 + 135 * pruned),
-    }[arm]
+    random = np.random.default_rng([seed, level, study.arms.index(arm), draw, place])
+    gain, stop = -LOSS_PER_LEVEL.get(arm, 0.002) * level - 0.0001 * level**2, 2100 + 60 * level
+    if arm == "ticket":
+        gain = 0.0045 * math.exp(-((level - 7) ** 2) / 18) - 0.0009 * max(0, level - 11) ** 2 - 0.0009 * place * level
+        stop = 2100 - 130 * level + 16 * level**2 * (level > 6)
     final = 0.972 + by_seed + gain + random.normal(0, 0.0009)
     stop = stop + random.normal(0, 160)
     steps = list(range(0, STEPS + 1, EVERY))
@@ -111,9 +153,15 @@ def _run(study: StudySpec, machine: dict[str, str], seed: int, level: int, arm: 
             )
         )
     lowest = int(np.argmin(loss))
-    kept = round(WEIGHTS * density)
+    left = {name: _left(density, at / len(shapes)) for at, name in enumerate(shapes)}
+    layers = {
+        name: (round(outputs * inputs * left[name]), outputs * inputs) for name, (outputs, inputs) in shapes.items()
+    }
+    kept, weights = (sum(numbers) for numbers in zip(*layers.values(), strict=True))
+    parameters = weights + sum(outputs for outputs, _ in shapes.values())
+    flops = 6.0 * weights * 60 * STEPS
     return Row(
-        id=f"{seed:02x}{level:02x}{study.arms.index(arm):02x}{draw:02x}" + "0" * 56,
+        id=f"{seed:02x}{level:02x}{study.arms.index(arm):02x}{draw:02x}{place:02x}" + "0" * 54,
         task=study.task,
         task_digest=study.task_digest,
         recipe=study.recipe,
@@ -124,15 +172,12 @@ def _run(study: StudySpec, machine: dict[str, str], seed: int, level: int, arm: 
         arm=arm,
         replicate=draw,
         status="done",
-        density=kept / WEIGHTS,
-        layers={
-            "fc1.weight": (round(235_200 * density), 235_200),
-            "fc2.weight": (round(30_000 * density), 30_000),
-            "fc3.weight": (round(1_000 * density), 1_000),
-        },
-        parameters=PARAMETERS,
-        nonzero=PARAMETERS - WEIGHTS + kept,
+        density=density,
+        layers=layers,
+        parameters=parameters,
+        nonzero=parameters - weights + kept,
         mask_digest="ab" * 32,
+        anatomy={name: _anatomy(*shape, left[name]) for name, shape in shapes.items()} if inside else {},
         curve=Curve(
             steps=steps,
             train_loss=[None, *[value * 0.6 for value in loss[1:]]],
@@ -147,10 +192,45 @@ def _run(study: StudySpec, machine: dict[str, str], seed: int, level: int, arm: 
         ),
         end=Point(step=STEPS, validation_loss=loss[-1], test_metric=metric[-1]),
         train_metric=0.999,
-        train_flops=FLOPS,
-        search_flops=FLOPS * level,
+        train_flops=flops,
+        search_flops=flops * level,
         seconds=11.0 + float(random.uniform(0, 2)),
         snapshots={0: "cd" * 32, STEPS: "ef" * 32},
         artefacts={"end": Artefact(file="end.safetensors", sha256="ef" * 32)},
         machine=machine,
     )
+
+
+def _left(density: float, depth: float) -> float:
+    """The density of a layer: the last ones keep more than the first."""
+    return density ** (1.1 - 0.6 * depth)
+
+
+def _anatomy(outputs: int, inputs: int, density: float) -> Anatomy:
+    """Survivors of magnitude pruning: what lies in the middle of the initial values is mostly gone."""
+    edges, travelled = np.linspace(-4, 4, 41), np.logspace(-3, 2, 26)
+    middles = (edges[1:] + edges[:-1]) / 2
+    mass = np.diff(norm.cdf(edges)) / (1 + np.exp(-8 * (abs(middles) - norm.isf(density / 2))))
+    kept = round(outputs * inputs * density)
+    connections = [
+        _doubling(binom.rvs(other, density, size=own, random_state=1))
+        for own, other in ((outputs, inputs), (inputs, outputs))
+    ]
+    moved = [
+        Histogram(
+            edges=travelled.tolist(),
+            counts=np.round(number * np.diff(lognorm.cdf(travelled, 1.1, 0, size))).astype(int).tolist(),
+        )
+        for number, size in ((kept, 1.4), (outputs * inputs - kept, 0.35))
+    ]
+    return Anatomy(
+        sigma=0.04,
+        initial=Histogram(edges=edges.tolist(), counts=np.round(kept * mass / mass.sum()).astype(int).tolist()),
+        movement=Movement(kept=moved[0], cut=moved[1]),
+        connections=Connections(incoming=connections[0], outgoing=connections[1]),
+    )
+
+
+def _doubling(numbers: np.ndarray) -> list[int]:
+    places = [0 if n == 0 else 1 if n == 1 else 2 + int(math.log2(n - 1)) for n in numbers]
+    return np.bincount(places).tolist()

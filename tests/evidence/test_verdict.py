@@ -75,6 +75,39 @@ def test_a_control_that_does_as_well_or_better_explains_the_ticket_away(control)
     assert "fresh weights" not in verdict.sentence
 
 
+@pytest.mark.parametrize("arm", ["noise-0.5", "sign-constant", "sign-redrawn", "continued"])
+def test_a_control_that_keeps_part_of_the_ticket_explains_nothing_away(arm):
+    rows = study({DENSE: BASE, TICKET: shifted(0.01), FRESH: shifted(-0.02, -1), ("imp", 1, arm): shifted(0.01, -1)})
+    verdict = only(rows)
+    assert verdict.outcome is Outcome.BETTER_AND_SMALLER
+    assert "does as well within the margin" in verdict.why
+
+
+@pytest.mark.parametrize(
+    "arm", ["own-init-shuffle", "random-sign-constant", "shuffled-mask", "uniform-width", "my-own"]
+)
+def test_a_control_that_keeps_nothing_of_the_weights_or_the_mask_explains_the_ticket_away(arm):
+    rows = study({DENSE: BASE, TICKET: shifted(0.01), ("imp", 1, arm): shifted(0.01, -1)})
+    assert only(rows).outcome is Outcome.EXPLAINED_BY_A_CONTROL
+
+
+def test_many_controls_are_told_by_what_they_show():
+    worse = {("imp", 1, f"noise-{at}"): shifted(0.01 - at / 100, -1) for at in range(2, 8)}
+    even = {("imp", 1, "noise-1"): shifted(0.01, -1), FRESH: shifted(0.0, 60), MASK: shifted(0.05, 1)}
+    why = only(study({DENSE: BASE, TICKET: shifted(0.01)} | worse | even)).why
+    assert why.startswith("Why: the ticket beats 6 of 9 controls, by +2.00 pp (noise-2) to +7.00 pp (noise-7); ")
+    assert "is matched by noise-1; is beaten by random-mask-global; is not told apart from fresh-init." in why
+
+
+def test_of_many_controls_that_do_as_well_the_sentence_names_two():
+    even = {("imp", 1, f"own-{at}"): shifted(0.01, -1) for at in range(5)}
+    sentence = only(study({DENSE: BASE, TICKET: shifted(0.01)} | even)).sentence
+    assert sentence.startswith("Explained by a control")
+    assert "own-0 (" in sentence
+    assert "and 3 more controls" in sentence
+    assert "own-2" not in sentence
+
+
 def test_an_undecided_control_leaves_the_outcome_and_says_that_the_cause_is_not_known():
     verdict = only(study({DENSE: BASE, TICKET: shifted(0.01), FRESH: shifted(0.0, 40)}))
     assert verdict.outcome is Outcome.BETTER_AND_SMALLER

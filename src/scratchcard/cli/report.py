@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from scratchcard.evidence.draw import FORMATS, check_format, draw
 from scratchcard.evidence.report import report as write_report
 from scratchcard.evidence.summary import markdown
 from scratchcard.evidence.verdict import judge
@@ -29,10 +30,18 @@ def report(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of finished runs, as given to study --store.")],
     name: Annotated[str | None, typer.Option("--study", help="Which study, by name; default: the latest.")] = None,
     to: Annotated[Path, typer.Option("--report", help="Where the report goes.")] = Path("report.html"),
+    figures: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(FORMATS), help="Write every figure as a file too, in a folder beside the report."
+        ),
+    ] = None,
     table: Annotated[bool, typer.Option("--markdown", help="Print the table of results as Markdown too.")] = False,
 ) -> None:
     """Judge a study again and write its report; needs no task code and trains nothing."""
     check_place(to)
+    if figures is not None:
+        check_format(figures)
     studies = read(store)
     if not studies:
         raise ValueError(f"the store {store} has no study in it yet; run scratchcard study TASK --store {store} first")
@@ -44,3 +53,7 @@ def report(
     if table:
         typer.echo(f"\n{markdown(rows)}")
     typer.echo(f"\nreport: {write_report(rows, to)}")
+    if figures is not None:
+        folder = to.with_name(f"{to.stem}-figures")
+        written = draw(rows, folder, check_format(figures))
+        typer.echo(f"figures in {folder}:\n" + "\n".join(f"  {path.name}" for path in written))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from scratchcard.evidence.summary import finished
-from scratchcard.row import Row, Rows
+from scratchcard.row import Row, Rows, StudySpec
 
 FEW_SEEDS = 3
 CONTROLS = ("fresh-init", "random-mask-layerwise", "random-mask-global")
@@ -52,12 +52,7 @@ def not_measured(rows: Rows) -> list[str]:
     seeds = len({row.seed for row in done})
     if seeds < FEW_SEEDS:
         sentences.append(f"Spread over seeds: runs of {seeds} seed(s) say next to nothing about it.")
-    planned = sum(
-        len(study.seeds) * (len(plan.densities) - 1) * study.replicates.get(arm, 1)
-        for plan in study.methods.values()
-        for arm in study.arms
-        if arm != "dense"
-    ) + len(study.seeds) * ("dense" in study.arms)
+    planned = _planned(study) if study.planned is None else study.planned
     if len(rows) < planned:
         sentences.append(f"{planned - len(rows)} of {planned} planned runs, which have no row yet.")
     run = {row.arm for row in rows}
@@ -65,12 +60,18 @@ def not_measured(rows: Rows) -> list[str]:
         sentences.append(f"Arms that were planned and have no run: {', '.join(idle)}.")
     if absent := [arm for arm in CONTROLS if arm not in study.arms]:
         sentences.append(f"Controls that were not planned: {', '.join(absent)}.")
+    if study.control_levels is not None and {*study.arms} - {"dense", "ticket"}:
+        levels = ", ".join(map(str, study.control_levels)) or "no other"
+        sentences.append(f"Controls at every level: besides the primary level they were planned at {levels}.")
+    for arm, why in dict.fromkeys((arm, why) for plan in study.methods.values() for arm, why in plan.left_out.items()):
+        methods = ", ".join(name for name, plan in study.methods.items() if plan.left_out.get(arm) == why)
+        sentences.append(f"The control {arm} of {methods}: {why}.")
     if study.dense_given:
         sentences.append(
             "The training of the dense network: it was given trained; its cost and early stop are unknown."
         )
-    sizes = {row.arm == "dense": row.parameters for row in done}
-    if sizes.get(False) == sizes.get(True):
+    sizes = {row.arm: row.parameters for row in done}
+    if sizes.get("ticket") == sizes.get("dense"):
         sentences.append(
             "Speed: these masks are unstructured. Every tensor keeps its size, dense kernels save no time "
             "on zeros; only the number of nonzero weights is smaller."
@@ -88,3 +89,13 @@ def not_measured(rows: Rows) -> list[str]:
         "the optimizer's arithmetic, evaluation and data loading are not counted.",
         f"Other data sets, models and recipes: all of this is one task ({study.data}) under one recipe.",
     ]
+
+
+def _planned(study: StudySpec) -> int:
+    """How many runs were planned by a study of before their number was recorded: every arm at every level."""
+    return len(study.seeds) * ("dense" in study.arms) + sum(
+        len(study.seeds) * (len(plan.densities) - 1) * study.replicates.get(arm, 1)
+        for plan in study.methods.values()
+        for arm in study.arms
+        if arm != "dense"
+    )

@@ -109,12 +109,22 @@ def differences(rows: Rows, method: str, level: int, arm: str, value: Value) -> 
 
 def metric(study: StudySpec) -> Value:
     """What comparisons read: the test metric at the declared point of a run, signed so more is better."""
-    sign = 1 if study.higher_is_better else -1
+    sign, value = 1 if study.higher_is_better else -1, measured(study)
+
+    def signed(row: Row) -> float | None:
+        number = value(row)
+        return None if number is None else sign * number
+
+    return signed
+
+
+def measured(study: StudySpec) -> Value:
+    """The test metric at the declared point of a run, as it was measured."""
 
     def value(row: Row) -> float | None:
         untrained = study.dense_given and row.arm == "dense"
         point = row.end if untrained or study.measure == "end" else row.early_stop
-        return None if point is None else sign * point.test_metric
+        return None if point is None else point.test_metric
 
     return value
 

@@ -6,9 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TypeVar
 
 from scratchcard.row import Row, Rows, StudySpec
 
+T = TypeVar("T")
 CONVENTION = (
     "Mean over seeds (the draws of one arm under one seed are averaged first), "
     "in brackets the smallest and the largest single run. Only finished runs are counted."
@@ -162,11 +164,20 @@ def learning_curves(rows: Rows, method: str, levels: Iterable[int], points: int 
     return curves
 
 
-def thinned(values: Sequence[int], most: int) -> list[int]:
+def thinned(values: Sequence[T], most: int) -> list[T]:
     """At most `most` (two or more) of the values, evenly spread, the first and the last among them."""
     if len(values) <= most:
         return list(values)
     return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
+
+
+def around(values: Sequence[int], most: int, middle: int) -> list[int]:
+    """At most `most` (three or more) of the rising values, evenly spread, `middle` among them where it is a value."""
+    kept = thinned(values, most)
+    if middle in values and middle not in kept:
+        nearest = min(kept[1:-1], key=lambda value: abs(value - middle))
+        kept[kept.index(nearest)] = middle
+    return kept
 
 
 def metric_text(value: float, study: StudySpec) -> str:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
+from scratchcard.evidence.arms import control
 from scratchcard.evidence.comparison import (
     Comparison,
     compare,
@@ -16,7 +17,7 @@ from scratchcard.evidence.comparison import (
 )
 from scratchcard.evidence.legs import Leg, alpha_per_method, legs_of
 from scratchcard.evidence.statistics import MOST_SEEDS, mean_sd, p_below, seeds_needed
-from scratchcard.evidence.summary import density_text
+from scratchcard.evidence.summary import density_text, difference_text
 from scratchcard.row import Rows, StudySpec
 
 
@@ -60,15 +61,16 @@ class MethodVerdict:
     seeds_needed: int | None
     """Of an undecided outcome: seeds in total that would decide; None if decided, unknown or beyond 200."""
 
+    @property
+    def won(self) -> str:
+        """Whether the ticket is a winning one, in words."""
+        if self.winning_ticket:
+            return "yes, all three legs hold"
+        return "no" if any(leg.status == "fails" for leg in self.legs) else "not shown"
+
     def __str__(self) -> str:
         lines = [self.sentence, self.why, *map(str, self.comparisons), *map(str, self.legs)]
-        if self.winning_ticket:
-            winning = "yes, all three legs hold"
-        elif any(leg.status == "fails" for leg in self.legs):
-            winning = "no"
-        else:
-            winning = "not shown"
-        return "\n  ".join([*lines, f"Winning ticket: {winning}."])
+        return "\n  ".join([*lines, f"Winning ticket: {self.won}."])
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,9 @@ def judge(rows: Rows) -> Verdict:
 def _method(rows: Rows, method: str, own: list[Comparison], family: int) -> MethodVerdict:
     study = rows.study
     dense, *controls = (c for c in own if c.primary)
-    as_good = [c for c in controls if c.adjusted_equivalence <= study.alpha or c.claim == "worse"]
+    as_good = [
+        c for c in controls if control(c.arm).explains and (c.adjusted_equivalence <= study.alpha or c.claim == "worse")
+    ]
     levels = {dense.level, *range(1, len(study.methods[method].densities))}
     needed = None
     if dense.claim in ("better", "equivalent") and as_good:
@@ -135,7 +139,7 @@ def _method(rows: Rows, method: str, own: list[Comparison], family: int) -> Meth
         margin=margin_text(dense, study),
         n=dense.n,
         seeds=len(study.seeds),
-        control=" and ".join(f"{_CONTROLS.get(c.arm, (c.arm,))[0]} ({effect_text(c, study)})" for c in as_good),
+        control=_named(as_good, study),
         levels=len(levels),
         more=_more_text(dense, needed),
     )
@@ -176,26 +180,26 @@ def _more_text(dense: Comparison, needed: int | None) -> str:
     return f"{more} more {seeds} would decide (80 % power if mean and spread stay as they are)"
 
 
-_CONTROLS = {
-    "fresh-init": ("fresh weights in the same mask", "the initial weights matter"),
-    "random-mask-layerwise": (
-        "a random mask with the same density in every layer",
-        "it matters which weights of a layer are kept",
-    ),
-    "random-mask-global": (
-        "a random mask of the same density overall",
-        "it matters which weights of the network are kept",
-    ),
-}
-"""Arm -> what it is, and what its losing to the ticket means."""
+def _named(as_good: list[Comparison], study: StudySpec) -> str:
+    """The controls that do as well as the ticket; of many, two and the number of the others."""
+    words = [f"{control(c.arm).what} ({effect_text(c, study)})" for c in as_good]
+    if len(words) > FEW - 1:
+        words = [*words[:2], f"{len(words) - 2} more controls"]
+    return " and ".join(words)
+
+
+FEW = 4
+"""So many controls are each given their own words; more are listed by what they show."""
 
 
 def _why(controls: list[Comparison], study: StudySpec) -> str:
     if not controls:
         return "Why: not known, no control of the same size was run."
+    if len(controls) > FEW:
+        return _why_of_many(controls, study)
     parts = []
     for c in controls:
-        what, cause = _CONTROLS.get(c.arm, (c.arm, f"what {c.arm} changes matters"))
+        what, cause = control(c.arm).what, control(c.arm).cause
         effect = effect_text(c, study)
         if c.adjusted_equivalence <= study.alpha:
             parts.append(f"{what} does as well within the margin, ticket ahead by {effect}")
@@ -206,3 +210,22 @@ def _why(controls: list[Comparison], study: StudySpec) -> str:
         else:
             parts.append(f"not known whether {cause}: {effect} over {what}")
     return f"Why: {'; '.join(parts)}."
+
+
+def _why_of_many(controls: list[Comparison], study: StudySpec) -> str:
+    """The same by label: which controls the ticket beats, which do as well or better, and which are open."""
+    phrases = {"better": "beats", "equivalent": "is matched by", "worse": "is beaten by"}
+    groups: dict[str, list[Comparison]] = {said: [] for said in (*phrases.values(), "is not told apart from")}
+    for c in controls:
+        shown = "equivalent" if c.adjusted_equivalence <= study.alpha else c.claim
+        groups[phrases.get(shown, "is not told apart from")].append(c)
+    parts = []
+    for said, of_group in groups.items():
+        names = ", ".join(c.arm for c in of_group)
+        if said == "beats" and len(of_group) > FEW:
+            least, *_, most = sorted(of_group, key=lambda c: c.mean)
+            ends = [f"{difference_text(c.mean, study)} ({c.arm})" for c in (least, most)]
+            names = f"{len(of_group)} of {len(controls)} controls, by {' to '.join(ends)}"
+        if of_group:
+            parts.append(f"{said} {names}")
+    return f"Why: the ticket {'; '.join(parts)}."

@@ -1,0 +1,121 @@
+"""What each arm is in words, what its losing to the ticket means, and which controls it stands among."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Family = Literal["weights", "noise", "signs", "mask", "network"]
+
+FAMILIES: dict[Family, str] = {
+    "weights": "other initial weights",
+    "noise": "noise on the initial weights",
+    "signs": "signs and magnitudes",
+    "mask": "another mask",
+    "network": "other controls",
+}
+"""Each family of controls, as a heading."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """One control in words."""
+
+    family: Family
+    what: str
+    cause: str
+    """What is shown when the control loses to the ticket."""
+    explains: bool = True
+    """Whether a control that does as well explains the ticket away: it keeps nothing of the initial weights or of the
+    mask that the method found. One that keeps part of either only says which part matters."""
+
+
+_SHUFFLED = "it matters which weights of a layer are kept"
+_CONTROLS = {
+    "fresh-init": Control("weights", "fresh weights in the same mask", "the initial weights matter"),
+    "own-init-resample": Control(
+        "weights",
+        "weights drawn for each layer from the ticket's own initial values",
+        "it matters where the initial values are, not only how they are distributed",
+    ),
+    "own-init-shuffle": Control(
+        "weights",
+        "the ticket's own initial values permuted within each layer",
+        "it matters where the initial values are",
+    ),
+    "sign-redrawn": Control(
+        "signs",
+        "the signs of the ticket's initial values with magnitudes drawn anew",
+        "the magnitudes of the initial values matter, not only their signs",
+        explains=False,
+    ),
+    "sign-constant": Control(
+        "signs",
+        "the signs of the ticket's initial values with one magnitude per layer",
+        "the magnitudes of the initial values matter, not only their signs",
+        explains=False,
+    ),
+    "random-sign-constant": Control(
+        "signs", "random signs with one magnitude per layer", "signs or magnitudes of the initial values matter"
+    ),
+    "random-mask-layerwise": Control("mask", "a random mask with the same density in every layer", _SHUFFLED),
+    "random-mask-global": Control(
+        "mask",
+        "a random mask of the same density overall",
+        "it matters which weights of the network are kept",
+    ),
+    "shuffled-mask": Control(
+        "mask", "the mask shuffled within each layer, with the original weights at the new places", _SHUFFLED
+    ),
+    "inverted-scores": Control(
+        "mask", "a mask of the lowest-scored weights, as many in each layer", "the order of the scores matters"
+    ),
+    "uniform-width": Control(
+        "network",
+        "a dense network of as many weights, every layer narrower by one factor, with fresh weights",
+        "a sparse network is worth more than a narrow one",
+    ),
+    "continued": Control(
+        "network", "the same mask with its weights trained on, not rewound", "rewinding matters", explains=False
+    ),
+}
+
+WHOLE = {
+    "dense": "the whole network, trained from its original initial weights",
+    "ticket": "the subnetwork that the method found, trained from its rewound weights",
+}
+"""The two arms that are no controls."""
+
+
+def control(arm: str) -> Control:
+    """A control in words; one that is not known, e.g. a user's own, is called by its label."""
+    if arm.startswith("noise-"):
+        size = arm.removeprefix("noise-")
+        return Control(
+            "noise",
+            f"the ticket's initial values with noise of {size} standard deviations of their layer",
+            f"the initial values matter more finely than {size} standard deviations",
+            explains=False,
+        )
+    return _CONTROLS.get(arm, Control("network", arm, f"what {arm} changes matters"))
+
+
+def described(arm: str) -> str:
+    """An arm as the report explains it."""
+    if arm in WHOLE:
+        return WHOLE[arm]
+    found = control(arm)
+    what = "an arm of this study's own" if found.what == arm else found.what
+    return f"{what}; where it loses to the ticket, {found.cause}"
+
+
+def family_of(arm: str) -> Family | None:
+    """The family of a control; None for the dense network and the ticket."""
+    return None if arm in WHOLE else control(arm).family
+
+
+def by_family(arms: Sequence[str]) -> dict[Family, list[str]]:
+    """The controls among some arms by family, families in their order and arms in the order given."""
+    found: dict[Family, list[str]] = {family: [arm for arm in arms if family_of(arm) == family] for family in FAMILIES}
+    return {family: members for family, members in found.items() if members}
