@@ -33,9 +33,10 @@ def my_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_command_of_the_readme_works_as_printed(my_task: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line.partition("#")[0] for block in blocks("") for line in block.splitlines()]
     commands = [shlex.split(line) for line in lines if line.startswith("scratchcard ")]
-    assert [words[1] for words in commands] == ["inspect", "study", "study", "report"]
+    assert [words[1] for words in commands] == ["inspect", "study", "study", "report", "study", "inspect"]
     for words in commands:
         shorter = ["--rounds", 1, "--workers", 1] if words[1] == "study" and "--dry-run" not in words else []
+        shorter = ["--workers", 1, "--steps", "0"] if "--rewind" in words else shorter
         said = command(capsys, *words[1:], *shorter)
         assert said.code == 0, said.err
     assert (my_task / "report.html").exists()

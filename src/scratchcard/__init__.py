@@ -6,12 +6,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scratchcard.evidence.draw import draw as draw
     from scratchcard.evidence.report import report as report
     from scratchcard.evidence.verdict import judge as judge
     from scratchcard.methods import METHODS as METHODS
     from scratchcard.methods.arms import ARMS as ARMS
     from scratchcard.methods.arms import FreshInit as FreshInit
+    from scratchcard.methods.arms import InvertedScores as InvertedScores
+    from scratchcard.methods.arms import Noise as Noise
+    from scratchcard.methods.arms import OwnInit as OwnInit
     from scratchcard.methods.arms import RandomMask as RandomMask
+    from scratchcard.methods.arms import ShuffledMask as ShuffledMask
+    from scratchcard.methods.arms import Signs as Signs
+    from scratchcard.methods.arms import UniformWidth as UniformWidth
+    from scratchcard.methods.at_init import AtInit as AtInit
     from scratchcard.methods.imp import IMP as IMP
     from scratchcard.networks import zoo as zoo
     from scratchcard.networks.subnetwork import MaskedWeights as MaskedWeights
@@ -19,6 +27,7 @@ if TYPE_CHECKING:
     from scratchcard.row import Row as Row
     from scratchcard.row import Rows as Rows
     from scratchcard.study.budget import Budget as Budget
+    from scratchcard.study.connectivity import Stability as Stability
     from scratchcard.study.study import Study as Study
     from scratchcard.study.study import read as read
     from scratchcard.training.data import Data as Data
@@ -30,19 +39,28 @@ if TYPE_CHECKING:
 # looked up when first used, so that reading rows and writing reports never waits for torch
 _HOMES = {
     "ARMS": "methods.arms",
+    "AtInit": "methods.at_init",
     "Budget": "study.budget",
     "Data": "training.data",
     "FreshInit": "methods.arms",
     "IMP": "methods.imp",
+    "InvertedScores": "methods.arms",
     "METHODS": "methods",
     "MaskedWeights": "networks.subnetwork",
     "Metric": "training.metrics",
+    "Noise": "methods.arms",
+    "OwnInit": "methods.arms",
     "RandomMask": "methods.arms",
     "Recipe": "training.recipe",
     "Row": "row",
     "Rows": "row",
+    "ShuffledMask": "methods.arms",
+    "Signs": "methods.arms",
+    "Stability": "study.connectivity",
     "Study": "study.study",
     "Task": "training.task",
+    "UniformWidth": "methods.arms",
+    "draw": "evidence.draw",
     "hold": "networks.subnetwork",
     "judge": "evidence.verdict",
     "load_data": "training.sources",

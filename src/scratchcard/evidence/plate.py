@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from scratchcard.evidence.connectivity import advice
-from scratchcard.evidence.draw import DOTS, for_paper, vega_lite_version
+from scratchcard.evidence.draw import Format, picture
 from scratchcard.evidence.figures.connectivity import instability_figure, lines_figure
 from scratchcard.row import Connectivity
 
@@ -31,10 +30,9 @@ def plate(found: Connectivity, path: str | Path) -> list[Path]:
     """
     path, written = Path(path), []
     figures = [instability_figure(found), lines_figure(found)]
-    version = vega_lite_version()
     try:
         if path.suffix == ".html":
-            pictures = [vl_convert.vegalite_to_svg(for_paper(figure), vl_version=version) for figure in figures]
+            pictures = [picture(figure, "svg").decode() for figure in figures]
             environment = Environment(
                 loader=FileSystemLoader(Path(__file__).parent),
                 autoescape=True,
@@ -49,15 +47,10 @@ def plate(found: Connectivity, path: str | Path) -> list[Path]:
             )
             path.write_text(page, encoding="utf-8")
             return [path]
+        format: Format = path.suffix.removeprefix(".")  # pyright: ignore[reportAssignmentType]
         for figure in figures:
             own = path.with_name(f"{path.stem}-{figure.name}{path.suffix}")
-            spec = for_paper(figure)
-            if path.suffix == ".svg":
-                own.write_text(vl_convert.vegalite_to_svg(spec, vl_version=version), encoding="utf-8")
-            elif path.suffix == ".png":
-                own.write_bytes(vl_convert.vegalite_to_png(spec, vl_version=version, scale=72 / 96, ppi=DOTS))
-            else:
-                own.write_bytes(vl_convert.vegalite_to_pdf(spec, vl_version=version))
+            own.write_bytes(picture(figure, format))
             written.append(own)
     except OSError as error:
         raise ValueError(f"the figure cannot be written to {path}: {error.strerror}; give another place") from error
