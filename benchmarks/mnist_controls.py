@@ -83,8 +83,7 @@ its own surviving initial values, which do little better than fresh ones, which 
 
 ## Every control at the primary level
 
-Ticket minus control, {density_text(every.study.methods["imp"].densities[every.study.methods["imp"].primary])} of the
-weights left; intervals as above.
+Ticket minus control, {density_text(every.study.methods["imp"].densities[every.study.methods["imp"].primary])} left; intervals as above.
 
 | control | difference | n seeds |
 | --- | --- | --- |
