@@ -65,6 +65,7 @@ def page(rows: Rows, every: Rows) -> str:
     """The page in Markdown: of the study of the paper's order, and of that of all controls at the primary level."""
     study = rows.study
     runs = {row.id: row.seconds for row in (*rows, *every)}
+    primary = every.study.methods["imp"].densities[every.study.methods["imp"].primary]
     machines = sorted({", ".join(f"{name} {value}" for name, value in row.machine.items()) for row in rows})
     return f"""# Why the ticket works: the paper's controls on MNIST
 
@@ -83,7 +84,7 @@ its own surviving initial values, which do little better than fresh ones, which 
 
 ## Every control at the primary level
 
-Ticket minus control, {density_text(every.study.methods["imp"].densities[every.study.methods["imp"].primary])} left; intervals as above.
+Ticket minus control, {density_text(primary)} of the weights left; intervals as above.
 
 | control | difference | n seeds |
 | --- | --- | --- |
