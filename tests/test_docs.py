@@ -33,20 +33,40 @@ def my_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_command_of_the_readme_works_as_printed(my_task: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line.partition("#")[0] for block in blocks("") for line in block.splitlines()]
     commands = [shlex.split(line) for line in lines if line.startswith("scratchcard ")]
-    assert [words[1] for words in commands] == ["inspect", "study", "study", "report", "study", "inspect"]
+    assert [words[1] for words in commands] == [
+        "inspect",
+        "study",
+        "study",
+        "report",
+        "study",
+        "inspect",
+        "export",
+        "export",
+    ]
+    listed = ""
     for words in commands:
         shorter = ["--rounds", 1, "--workers", 1] if words[1] == "study" and "--dry-run" not in words else []
         shorter = ["--workers", 1, "--steps", "0"] if "--rewind" in words else shorter
+        if "ID" in words:  # the beginning of one that was just listed
+            words[words.index("ID")] = listed.split()[0][:12]
         said = command(capsys, *words[1:], *shorter)
         assert said.code == 0, said.err
+        listed = said.out
     assert (my_task / "report.html").exists()
+    assert (my_task / "my_small_model" / "model" / "manifest.json").exists()
 
 
 def test_the_python_of_the_readme_works_as_printed(my_task: Path) -> None:
-    given, again = blocks("python")
+    given, again, shrinking = blocks("python")
     names: dict[str, object] = {"__name__": "mine"}
     exec(given.replace("rounds=6", "rounds=1"), names)
     exec(again.replace("workers=2", "workers=1, progress=False").replace("print(", "str("), names)
+    exec(shrinking, names)
+    assert names["again"][0].out_features == 32  # pyright: ignore[reportIndexIssue]
+    assert {name: len(site) for name, site in sc.find_sites(names["network"], names["batch"]).sites.items()} == {
+        "0": 64,
+        "2": 64,
+    }
     assert (my_task / "report.html").exists()
 
 

@@ -22,12 +22,23 @@ if TYPE_CHECKING:
     from scratchcard.methods.at_init import AtInit as AtInit
     from scratchcard.methods.imp import IMP as IMP
     from scratchcard.networks import zoo as zoo
+    from scratchcard.networks.compact import compact as compact
+    from scratchcard.networks.exported import export_onnx as export_onnx
+    from scratchcard.networks.exported import export_program as export_program
+    from scratchcard.networks.latency import latency as latency
+    from scratchcard.networks.rounding import compact_rounded as compact_rounded
+    from scratchcard.networks.rounding import round_up as round_up
+    from scratchcard.networks.saved import load as load
+    from scratchcard.networks.saved import save as save
+    from scratchcard.networks.sites import find_sites as find_sites
     from scratchcard.networks.subnetwork import MaskedWeights as MaskedWeights
     from scratchcard.networks.subnetwork import hold as hold
+    from scratchcard.networks.units import SmallUnits as SmallUnits
     from scratchcard.row import Row as Row
     from scratchcard.row import Rows as Rows
     from scratchcard.study.budget import Budget as Budget
     from scratchcard.study.connectivity import Stability as Stability
+    from scratchcard.study.named import named_study as named_study
     from scratchcard.study.study import Study as Study
     from scratchcard.study.study import read as read
     from scratchcard.training.data import Data as Data
@@ -56,16 +67,27 @@ _HOMES = {
     "Rows": "row",
     "ShuffledMask": "methods.arms",
     "Signs": "methods.arms",
+    "SmallUnits": "networks.units",
     "Stability": "study.connectivity",
     "Study": "study.study",
     "Task": "training.task",
     "UniformWidth": "methods.arms",
+    "compact": "networks.compact",
+    "compact_rounded": "networks.rounding",
     "draw": "evidence.draw",
+    "export_onnx": "networks.exported",
+    "export_program": "networks.exported",
+    "find_sites": "networks.sites",
     "hold": "networks.subnetwork",
     "judge": "evidence.verdict",
+    "latency": "networks.latency",
+    "load": "networks.saved",
     "load_data": "training.sources",
+    "named_study": "study.named",
     "read": "study.study",
     "report": "evidence.report",
+    "round_up": "networks.rounding",
+    "save": "networks.saved",
     "zoo": "networks",
 }
 __all__ = sorted(_HOMES)

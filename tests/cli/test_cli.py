@@ -156,6 +156,8 @@ def test_inspect_shows_weights_reasons_and_cost(tmp_path: Path, capsys: Capture)
     assert "24 of 36 weights can be pruned" in said.out
     assert "44 parameters" in said.out
     assert "36 MACs forward" in said.out
+    assert "units that can be removed, by site" in said.out
+    assert "kept whole: 2 (an output of the network)" in said.out
     assert "168 FLOPs forward and backward" in said.out
     assert "accuracy" in said.out
 

@@ -156,7 +156,7 @@ def test_labels_tell_methods_of_one_study_apart():
     [
         ({"rounds": 0}, "at least one round, got rounds=0"),
         ({"scope": "layers"}, "unknown scope 'layers'; did you mean 'layer'"),
-        ({"units": "channels"}, "unknown unit to cut 'channels'"),
+        ({"units": "channel"}, "unknown unit to cut 'channel'; did you mean 'channels'"),
         ({"rewind": -1}, "0 or later; got rewind=-1"),
         ({"rate": 1.0}, "between 0 and 1.*got rate=1.0"),
         ({"rate": {"conv": 0.0}}, "between 0 and 1.*got rate="),

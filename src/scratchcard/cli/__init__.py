@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from scratchcard.cli.export import export
 from scratchcard.cli.inspect import inspect
 from scratchcard.cli.report import report
 from scratchcard.cli.study import study
@@ -19,6 +20,7 @@ app = typer.Typer(
 app.command()(study)
 app.command()(report)
 app.command()(inspect)
+app.command()(export)
 
 
 def main() -> None:

@@ -18,11 +18,13 @@ from rich.table import Table
 from scratchcard.cli.rewind import rewind_from
 from scratchcard.cli.study import DataOptions, Settings, TaskName, numbers, seeds_of, study_of
 from scratchcard.networks.cost import cost
+from scratchcard.networks.sites import find_sites
 from scratchcard.study.budget import in_words
 from scratchcard.study.connectivity import Stability
 from scratchcard.study.study import cores
 from scratchcard.training.evaluate import evaluate
 from scratchcard.training.loop import placed
+from scratchcard.training.task import Task
 
 
 def inspect(
@@ -88,6 +90,7 @@ def inspect(
         console.print(
             f"{prunable:,} of {total:,} weights can be pruned; density is counted over all {total:,}", highlight=False
         )
+    _units(console, study.task)
     model = study.task.at_start(0)
     price = cost(model, study.task.example_inputs())
     console.print(
@@ -106,3 +109,21 @@ def inspect(
         f"untrained, on the first validation examples: loss {loss:.4g}, {study.task.measured_by.name} {metric:.4g}",
         highlight=False,
     )
+
+
+def _units(console: Console, task: Task) -> None:
+    """The sites where whole units can be removed, what goes with them, and what is kept whole, and why."""
+    try:
+        found = find_sites(task.fresh(0), task.example_inputs())
+    except ValueError as error:  # weights can be cut all the same
+        console.print(f"no units can be removed: {error}", highlight=False, markup=False)
+        return
+    console.print("units that can be removed, by site:", highlight=False)
+    table = Table()
+    for heading in ("site", "units", "shared with"):
+        table.add_column(heading, justify="right" if heading == "units" else "left", overflow="fold")
+    for site in found.sites.values():
+        table.add_row(site.name, f"{len(site):,}", ", ".join(site.layers[1:]))
+    console.print(table)
+    for layer, reason in found.kept.items():
+        console.print(f"kept whole: {layer} ({reason})", highlight=False, markup=False)

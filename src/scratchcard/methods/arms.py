@@ -19,6 +19,7 @@ from scratchcard.methods.imp import IMP
 from scratchcard.methods.ticket import Arm, Dense, End, Fresh, Method, Narrow, Redrawn, Ticket
 from scratchcard.networks.narrow import takes_width
 from scratchcard.networks.subnetwork import MaskedWeights
+from scratchcard.networks.units import SmallUnits
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.seeds import derive
 from scratchcard.training.task import Task
@@ -124,7 +125,7 @@ class InvertedScores:
         if ticket.inverse is None:
             raise ValueError(f"a ticket of {ticket.method and ticket.method.label} has no scores to invert")
         start = _untrained(ticket)
-        yield replace(ticket, subnetwork=MaskedWeights(ticket.inverse), start=start, arm=self)
+        yield replace(ticket, subnetwork=replace(ticket.subnetwork, mask=ticket.inverse), start=start, arm=self)
 
 
 @dataclass(frozen=True)
@@ -227,6 +228,15 @@ def refusal(arm: Arm, method: Method, task: Task) -> str:
     """Why a control cannot be run on a method's tickets for a task, as half a sentence; empty where it can."""
     if isinstance(arm, UniformWidth) and not takes_width(task.model):
         return "the model factory takes no parameter `width`, a factor on the units of every layer"
+    if (
+        isinstance(method, IMP)
+        and method.units != "weights"
+        and (
+            isinstance(arm, OwnInit | Noise | Signs | UniformWidth)
+            or (isinstance(arm, RandomMask) and arm.scope != "layer")
+        )
+    ):
+        return "its tickets are counted in whole units, and this control in single weights"
     if isinstance(arm, ShuffledMask | InvertedScores) and isinstance(method, IMP) and method.goes_on:
         return "its tickets go on from weights trained under their own mask, so there are none at other places"
     return ""
@@ -236,9 +246,9 @@ def _fresh(ticket: Ticket, seed: int, replicate: int) -> Fresh:
     return Fresh(derive(seed, _FRESH, ticket.level, replicate))
 
 
-def _shuffled(ticket: Ticket, scope: Scope, chance: int) -> MaskedWeights:
+def _shuffled(ticket: Ticket, scope: Scope, chance: int) -> MaskedWeights | SmallUnits:
     generator = torch.Generator().manual_seed(chance)
-    return MaskedWeights(shuffle(ticket.subnetwork.mask, ticket.prunable, scope, generator))
+    return replace(ticket.subnetwork, mask=shuffle(ticket.subnetwork.mask, ticket.prunable, scope, generator))
 
 
 def _redrawn(arm: OwnInit | Noise | Signs, ticket: Ticket, seed: int, how: str, scale: float = 0.0) -> Iterator[Ticket]:

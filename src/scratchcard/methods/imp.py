@@ -9,17 +9,22 @@ biases and normalisation are never cut and rewind with the weights; ties are bro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import fnmatch
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
+import torch
+
 from scratchcard.masks.criteria import CRITERIA, random_scores
-from scratchcard.masks.schedule import Share
+from scratchcard.masks.schedule import Share, rounds
 from scratchcard.masks.select import inverted, select
 from scratchcard.methods.levels import Rate, check_rates, cuttable, densities, keeps
 from scratchcard.methods.ticket import Dense, End, Ticket, Train
+from scratchcard.networks.sites import Sites, find_sites
 from scratchcard.networks.subnetwork import MaskedWeights
-from scratchcard.networks.weights import Weight, whole
+from scratchcard.networks.units import SmallUnits, unit_magnitudes
+from scratchcard.networks.weights import Weight, everything, whole
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.seeds import derive
 from scratchcard.training.task import Task
@@ -87,8 +92,10 @@ class IMP:
     """The constant learning rate of fine-tuning; None: the last one of the recipe's schedule."""
     fine_tune_steps: int | None = None
     """How long to fine-tune; None: as many steps as the recipe has."""
-    units: Literal["weights"] = "weights"
-    """What is cut: single weights."""
+    units: Literal["weights", "channels"] = "weights"
+    """What is cut: single weights, or whole units (channels, neurons: every site of `find_sites`; attention heads where
+    `only` names them), ranked by the mean |w| of their filters (Li et al. 2017); the network is then trained in its
+    small form."""
 
     def __post_init__(self) -> None:
         """Refuse hyper-parameters that mean nothing.
@@ -97,8 +104,10 @@ class IMP:
             ValueError: naming the field, what was seen and what is needed.
         """
         check_rates("IMP", self.rounds, self.rate, self.scope)
-        if self.units != "weights":
-            raise ValueError(unknown("unit to cut", self.units, ("weights",)))
+        if self.units not in ("weights", "channels"):
+            raise ValueError(unknown("unit to cut", self.units, ("weights", "channels")))
+        if self.units == "channels":
+            self._check_channels()
         if self.rewind < 0:
             raise ValueError(f"IMP rewinds to a step of the training, 0 or later; got rewind={self.rewind}")
         if self.criterion not in (*CRITERIA, "random"):
@@ -111,10 +120,27 @@ class IMP:
             raise ValueError(f"fine_tune_lr must be a positive number, got {self.fine_tune_lr}")
         if self.fine_tune_steps is not None and self.fine_tune_steps < 1:
             raise ValueError(f"fine_tune_steps must be at least 1, got {self.fine_tune_steps}")
+        if self.between != "rewind" and self.units == "channels":
+            raise ValueError(f"IMP(units='channels') rewinds between rounds; got between={self.between!r}")
         if self.between == "continue" and self.one_shot:
             raise ValueError("one-shot pruning has a single round, so there is nothing to continue between rounds")
         if self.between == "fine-tune" and self.rewind:
             raise ValueError(f"fine-tuning rewinds nothing; leave rewind={self.rewind} out, or use between='lr-rewind'")
+
+    def _check_channels(self) -> None:
+        """Whole units have one rate and counts of their own per site, and are ranked by the size of trained weights."""
+        usual = {
+            "scope": self.scope == "layer",
+            "rate": not isinstance(self.rate, Mapping),
+            "criterion": self.criterion in ("large_final", "small_final", "random"),
+            "also": not self.also,
+        }
+        wrong = [f"{name}={getattr(self, name)!r}" for name, fine in usual.items() if not fine]
+        if wrong:
+            raise ValueError(
+                f"IMP(units='channels') takes one rate, scope 'layer', a criterion of final weights (large_final, "
+                f"small_final, random) and no `also`; got {', '.join(wrong)}"
+            )
 
     @property
     def label(self) -> str:
@@ -123,6 +149,7 @@ class IMP:
             f"-{part}"
             for part, said in (
                 ("one-shot", self.one_shot),
+                (self.units, self.units != "weights"),
                 (self.scope, self.scope != "layer"),
                 (f"only-{'-'.join(self.only)}", self.only),
                 (self.criterion.replace("_", "-"), self.criterion != "large_final"),
@@ -165,22 +192,27 @@ class IMP:
 
     def densities(self, task: Task) -> list[float]:
         """Density at every level, exact: kept / all weights."""
+        if self.units == "channels":
+            return self._densities_of_channels(task)
         found = self.weights(task)
         return densities(found, keeps(found, self.rate, self.scope, self.rounds))
 
     def find(self, task: Task, recipe: Recipe, seed: int, train: Train) -> Iterator[Ticket]:
         """Yield the tickets of levels 1, 2, ..., training each (but the last) once it has been taken."""
+        if self.units == "channels":
+            yield from self._find_channels(task, recipe, seed, train)
+            return
         found = self.weights(task)
         prunable = tuple(weight.name for weight in found if weight.prunable)
-        everything = whole(found)
-        dense = Ticket(None, seed, 0, MaskedWeights(everything), prunable)
-        initial = {name: value for name, value in task.at_start(seed).state_dict().items() if name in everything}
+        entire = whole(found)
+        dense = Ticket(None, seed, 0, MaskedWeights(entire), prunable)
+        initial = {name: value for name, value in task.at_start(seed).state_dict().items() if name in entire}
         # the rewinding point is asked for together with the end, so that one dense training serves both
         *_, end = [snapshot.state() for snapshot in train(dense, sorted(self.dense_steps(recipe)))]
         changes = self._changes(recipe)
-        mask = everything
+        mask = entire
         for level, keep in enumerate(keeps(found, self.rate, self.scope, self.rounds), start=1):
-            within = everything if self.one_shot else mask
+            within = entire if self.one_shot else mask
             scores = self._scores(initial, end, within, prunable, derive(seed, "random-criterion", level))
             mask = select(scores, keep, within)
             ticket = Ticket(
@@ -201,6 +233,68 @@ class IMP:
                 *_, end = [snapshot.state() for snapshot in train(search, (recipe.steps,))]
             elif not self.one_shot and level < self.rounds:
                 *_, end = [snapshot.state() for snapshot in train(ticket, (trained,))]
+
+    def _find_channels(self, task: Task, recipe: Recipe, seed: int, train: Train) -> Iterator[Ticket]:
+        """The same search over whole units, every training in the small form of its level."""
+        sites = find_sites(task.fresh(0), task.example_inputs())
+        cuttable = self._sites(sites)
+        within = {name: torch.ones(len(sites[name]), dtype=torch.bool) for name in cuttable}
+        dense = Ticket(None, seed, 0, MaskedWeights(everything(task.fresh(0))), ())
+        *_, end = [snapshot.state() for snapshot in train(dense, sorted(self.dense_steps(recipe)))]
+        changes, mask = self._changes(recipe), within
+        rates = dict.fromkeys(cuttable, float(self.rate))  # pyright: ignore[reportArgumentType]
+        shapes = {name: (len(sites[name]),) for name in cuttable}
+        for level, keep in enumerate(rounds(shapes, rates, self.scope, self.rounds), start=1):
+            here = within if self.one_shot else mask
+            sign = -1.0 if self.criterion == "small_final" else 1.0
+            scores = (
+                random_scores(here, derive(seed, "random-criterion", level))
+                if self.criterion == "random"
+                else {name: sign * score for name, score in unit_magnitudes(sites, end).items() if name in here}
+            )
+            mask = select(scores, keep, here)
+            small = SmallUnits(mask, sites, task.example_inputs())
+            start = self._start(level, recipe)
+            ticket = Ticket(
+                self, seed, level, small, cuttable, start, self.rewind, changes, inverse=inverted(scores, mask, here)
+            )
+            yield ticket
+            if not self.one_shot and level < self.rounds:
+                *_, trained = [s.state() for s in train(ticket, (replace(recipe, **changes).steps,))]
+                end = small.enlarged(trained)
+
+    def _sites(self, sites: Sites) -> tuple[str, ...]:
+        """The sites it may cut: those that `only` names, if any, without those that `keep` names."""
+
+        def fits(name: str, patterns: tuple[str, ...]) -> bool:
+            return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+        idle = [
+            pattern for pattern in (*self.keep, *self.only) if not any(fits(name, (pattern,)) for name in sites.sites)
+        ]
+        if idle:
+            raise ValueError(f"no site is called {', '.join(idle)}; the sites are: {', '.join(sites.sites)}")
+        # attention that computes its head size from others cannot lose heads, and only trying it shows: by name only
+        asked = [name for name in sites.sites if (fits(name, self.only) if self.only else name not in sites.heads)]
+        chosen = [name for name in asked if not fits(name, self.keep)]
+        if not chosen:
+            why = "; ".join(f"{layer}: {reason}" for layer, reason in sites.kept.items())
+            raise ValueError(f"this network has no unit that could be cut ({why or 'all are named in `keep`'})")
+        return tuple(chosen)
+
+    def _densities_of_channels(self, task: Task) -> list[float]:
+        """Exact beforehand: how many weights are left depends on the counts of the sites, not on which units go."""
+        sites = find_sites(task.fresh(0), task.example_inputs())
+        chosen, weights = self._sites(sites), everything(task.fresh(0))
+        shapes = {name: (len(sites[name]),) for name in chosen}
+        rates = dict.fromkeys(chosen, float(self.rate))  # pyright: ignore[reportArgumentType]
+        found = [1.0]
+        for keep in rounds(shapes, rates, self.scope, self.rounds):
+            assert isinstance(keep, dict), "units are shared out per site"
+            mask = {name: torch.arange(len(sites[name])) < keep[name] for name in chosen}
+            layers = SmallUnits(mask, sites, task.example_inputs()).layers(weights).values()
+            found.append(sum(left for left, _ in layers) / sum(total for _, total in layers))
+        return found
 
     def weights(self, task: Task) -> list[Weight]:
         """What it would cut in this task's network and what not, and why.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from scratchcard.networks.subnetwork import MaskedWeights
+from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import Weight
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
@@ -68,9 +69,9 @@ class Ticket:
     seed: int
     level: int
     """Pruning round; 0 is the dense network."""
-    subnetwork: MaskedWeights
+    subnetwork: MaskedWeights | SmallUnits
     prunable: tuple[str, ...]
-    """The weights the method was free to cut; a random mask shuffles among them."""
+    """The weights, or sites, that the method was free to cut; a random mask shuffles among them."""
     start: Weights = Dense(0)
     start_step: int = 0
     """The step k at which its training begins (rewinding)."""

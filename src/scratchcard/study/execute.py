@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, is_dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 
@@ -19,7 +20,9 @@ from scratchcard.networks.cost import Cost, cost
 from scratchcard.networks.forward import read_state, state_digest, with_state
 from scratchcard.networks.narrow import width_for
 from scratchcard.networks.redraw import redrawn
+from scratchcard.networks.sites import Sites, find_sites
 from scratchcard.networks.subnetwork import MaskedWeights
+from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import everything
 from scratchcard.row import Anatomy, Artefact, Row
 from scratchcard.study.spec import Causes, RunSpec
@@ -132,7 +135,7 @@ class Trainings:
         """The weights that an earlier level's training of the same method and seed ended with."""
         assert ticket.method is not None, "only methods have levels"
         earlier = self.spec(replace(ticket, level=start.level, arm=None, replicate=0))
-        found, _ = kept(self.store, earlier.id, ticket.method)
+        found, _ = kept(self.store, earlier.id, ticket.method, self.task, lambda: self.sites)
         if start.continued:
             (own,) = ticket.method.own_arms
             (found,) = own(found, self.recipe, ticket.seed)
@@ -222,6 +225,11 @@ class Trainings:
             }
             share = sum(kept for kept, _ in layers.values()) / sum(total for _, total in layers.values())
             return Size(share, layers, own.parameters, own.parameters, own.training_flops * examples * steps)
+        if isinstance(ticket.subnetwork, SmallUnits):
+            layers = ticket.subnetwork.layers(self.dense(0).subnetwork.mask)
+            share = sum(kept for kept, _ in layers.values()) / sum(total for _, total in layers.values())
+            own = self.cost if model is None else cost(model, self.task.example_inputs())
+            return Size(share, layers, own.parameters, own.parameters, own.training_flops * examples * steps)
         mask = ticket.subnetwork.mask
         layers = counts(mask)
         cut = sum(total - kept for kept, total in layers.values())
@@ -230,7 +238,7 @@ class Trainings:
 
     def _anatomy(self, ticket: Ticket) -> dict[str, Anatomy]:
         """What a method's ticket looks like inside; nothing for the dense network and for controls."""
-        if ticket.method is None or ticket.arm is not None:
+        if ticket.method is None or ticket.arm is not None or isinstance(ticket.subnetwork, SmallUnits):
             return {}
         row = self.store.row(self.spec(self.dense(ticket.seed)).id)
         # a dense model that was given was not seen on its way
@@ -239,6 +247,11 @@ class Trainings:
         return anatomy(
             ticket.subnetwork.mask, ticket.prunable, initial, None if end is None else self.store.tensors(end)
         )
+
+    @cached_property
+    def sites(self) -> Sites:
+        """Of the task's network."""
+        return find_sites(self.task.fresh(0), self.task.example_inputs())
 
     @property
     def cost(self) -> Cost:
@@ -319,6 +332,8 @@ def _described(ticket: Ticket) -> str:
 
 
 def _check_cut(state: State, ticket: Ticket, task: Task) -> None:
+    if isinstance(ticket.subnetwork, SmallUnits):
+        return  # what is gone cannot grow
     grown = [name for name, kept in ticket.subnetwork.mask.items() if name in state and bool(state[name][~kept].any())]
     if grown:
         raise ValueError(

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from scratchcard.masks.compare import digest
 from scratchcard.methods.ticket import Dense, End, Method, Ticket
+from scratchcard.networks.sites import Sites
 from scratchcard.networks.subnetwork import MaskedWeights
+from scratchcard.networks.units import SmallUnits
 from scratchcard.row import Frozen
 from scratchcard.study.store import Damaged, Store
+from scratchcard.training.task import Task
 
 
 class Facts(Frozen):
     """What is kept of a ticket besides its mask."""
 
     method: str
+    units: Literal["weights", "channels"]
+    """What its mask is of."""
     seed: int
     level: int
     prunable: tuple[str, ...]
@@ -41,6 +47,7 @@ def keep(store: Store, run: str, ticket: Ticket, search_flops: float) -> None:
     assert isinstance(ticket.start, Dense | End), "a method's ticket starts from weights that its trainings left"
     facts = Facts(
         method=ticket.method.label,
+        units="channels" if isinstance(ticket.subnetwork, SmallUnits) else "weights",
         seed=ticket.seed,
         level=ticket.level,
         prunable=ticket.prunable,
@@ -56,8 +63,15 @@ def keep(store: Store, run: str, ticket: Ticket, search_flops: float) -> None:
         store.write_ticket(run, facts, {**ticket.subnetwork.mask, **inverse})
 
 
-def kept(store: Store, run: str, method: Method) -> tuple[Ticket, float]:
+def kept(store: Store, run: str, method: Method, task: Task, sites: Callable[[], Sites]) -> tuple[Ticket, float]:
     """The ticket kept under a run's id, and what finding it cost.
+
+    Args:
+        store: where it was kept.
+        run: the id of its run.
+        method: that found it.
+        task: that it was found for.
+        sites: gives those of the task's network, asked for if its mask is of units.
 
     Raises:
         Damaged: it is not what was kept.
@@ -76,7 +90,7 @@ def kept(store: Store, run: str, method: Method) -> tuple[Ticket, float]:
         method,
         facts.seed,
         facts.level,
-        MaskedWeights(mask),
+        MaskedWeights(mask) if facts.units == "weights" else SmallUnits(mask, sites(), task.example_inputs()),
         facts.prunable,
         start,
         facts.start_step,

@@ -198,7 +198,7 @@ def run_control(trainings: Trainings, study: Study, spec: RunSpec) -> str:
     assert spec.arm is not None, "a control is an arm of a method's ticket"
     method = next(method for method in study.methods if method.label == spec.method.label)
     arm = next(arm for arm in study.controls if arm.label == spec.arm.label)
-    ticket, search_flops = kept(trainings.store, spec.ticket.id, method)
+    ticket, search_flops = kept(trainings.store, spec.ticket.id, method, study.task, lambda: trainings.sites)
     control = next(islice(arm(ticket, study.recipe, spec.seed), spec.replicate, None))
     assert trainings.spec(control) == spec, "a control is the run that was planned"
     try:

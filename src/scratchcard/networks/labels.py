@@ -1,0 +1,80 @@
+"""Labels of units, and which of them have become one.
+
+Every index of every dimension that could be cut gets a label. Where two tensors meet - an addition, a weight and its
+input - their labels become one; `KEPT` stands for what is never cut, and whatever becomes one with it is kept.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+Labels = np.ndarray
+"""One label per index of a dimension, int64."""
+Dims = list[Labels]
+"""The labels of every dimension of a tensor, in order."""
+KEPT = 0
+
+
+class Unions:
+    """Labels that have become one (union-find), and for what is kept, why."""
+
+    def __init__(self) -> None:
+        self._root = [KEPT]
+        self._members: dict[int, list[int]] = {}
+        self._reasons: dict[int, str] = {}
+
+    def new(self, number: int) -> Labels:
+        """So many labels that nothing is known of."""
+        first = len(self._root)
+        self._root.extend(range(first, first + number))
+        return np.arange(first, first + number)
+
+    def roots(self, labels: Labels) -> Labels:
+        """For every label the one that stands for all that have become one with it."""
+        return np.array([self._root[label] for label in labels.tolist()], dtype=np.int64)
+
+    def unite(self, one: Labels, other: Labels, reason: str = "") -> None:
+        """Make labels one, pair by pair.
+
+        Args:
+            one: labels, [n].
+            other: labels, [n].
+            reason: why, should that keep them and nothing be known of why the other is kept.
+        """
+        for a, b in zip(one.tolist(), other.tolist(), strict=True):
+            x, y = self._root[a], self._root[b]
+            if x == y:
+                continue
+            if KEPT in (x, y):
+                known = self._reasons.get(a if x == KEPT else b, "")
+                self._keep(max(x, y), known or reason)
+                continue
+            into, gone = (x, y) if len(self._those_of(x)) >= len(self._those_of(y)) else (y, x)
+            for member in self._those_of(gone):
+                self._root[member] = into
+            self._members[into] = [*self._those_of(into), *self._those_of(gone)]
+            self._members.pop(gone, None)
+
+    def unite_all(self, labels: Labels) -> None:
+        """Make all of some labels one."""
+        self.unite(labels[1:], labels[:-1])
+
+    def keep(self, labels: Labels, reason: str) -> None:
+        """Never cut these, and remember why."""
+        for label in labels.tolist():
+            if self._root[label] != KEPT:
+                self._keep(self._root[label], reason)
+
+    def reason(self, label: int) -> str:
+        """Why a label is kept; empty where it is not."""
+        return self._reasons.get(label, "")
+
+    def _keep(self, root: int, reason: str) -> None:
+        for member in self._those_of(root):
+            self._root[member] = KEPT
+            self._reasons[member] = reason
+        self._members.pop(root, None)
+
+    def _those_of(self, root: int) -> list[int]:
+        """All labels that have become one with a root; most are alone, and have no list of their own."""
+        return self._members.get(root) or [root]
