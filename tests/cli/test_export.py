@@ -38,7 +38,9 @@ def listed(folder: Path, capsys: Capture) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("which", ["imp-channels, level 2", "imp, level 6", "dense, level 0"])
-def test_what_is_handed_over_is_what_was_trained(studied: Path, capsys: Capture, which: str) -> None:
+def test_what_is_handed_over_is_what_was_trained(
+    studied: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
     run = listed(studied, capsys)[which]
     to = studied / "out"
     said = command(capsys, "export", studied / "runs", run[:10], "--to", to, "--task", studied / "tiny.py")
@@ -52,7 +54,9 @@ def test_what_is_handed_over_is_what_was_trained(studied: Path, capsys: Capture,
     assert f"{100 * row.end.test_metric:.2f} %" in card
     assert "latency" in card
     assert "Kept whole" in card
+    monkeypatch.setattr(sys, "path", [*sys.path])
     study = sc.named_study(str(studied / "tiny.py"))
+    del sys.modules["tiny"]  # another test's file of this name is another module
     small = sc.load(to / "model", model=study.task.model).module
     inputs = study.task.example_inputs(20)
     state = Store(studied / "runs").tensors(row.artefacts[f"step-{study.recipe.steps}"])
