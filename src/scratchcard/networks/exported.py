@@ -156,7 +156,7 @@ def _proved(
             for batch in batches:
                 try:
                     found = run(batch)
-                except Exception as error:
+                except Exception as error:  # whatever another program's runtime raises
                     raise ValueError(
                         f"the file of {what} cannot be run on {_examples(batch)} examples ({_first(error)}); nothing "
                         "was written: take the number of examples in its code from the tensor, and use float32"
