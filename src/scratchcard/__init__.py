@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from scratchcard.evidence.draw import draw as draw
     from scratchcard.evidence.report import report as report
     from scratchcard.evidence.verdict import judge as judge
+    from scratchcard.masks.early_bird import EarlyBirdDetector as EarlyBirdDetector
     from scratchcard.methods import METHODS as METHODS
     from scratchcard.methods.arms import ARMS as ARMS
     from scratchcard.methods.arms import FreshInit as FreshInit
@@ -20,7 +21,18 @@ if TYPE_CHECKING:
     from scratchcard.methods.arms import Signs as Signs
     from scratchcard.methods.arms import UniformWidth as UniformWidth
     from scratchcard.methods.at_init import AtInit as AtInit
+    from scratchcard.methods.budgets import FullSchedule as FullSchedule
+    from scratchcard.methods.budgets import Guided as Guided
+    from scratchcard.methods.budgets import LotteryInit as LotteryInit
+    from scratchcard.methods.budgets import ScratchB as ScratchB
+    from scratchcard.methods.budgets import ScratchE as ScratchE
+    from scratchcard.methods.budgets import Transferred as Transferred
+    from scratchcard.methods.budgets import pattern_of as pattern_of
+    from scratchcard.methods.early_bird import EarlyBird as EarlyBird
+    from scratchcard.methods.filters import FilterPruning as FilterPruning
     from scratchcard.methods.imp import IMP as IMP
+    from scratchcard.methods.slimming import Slimming as Slimming
+    from scratchcard.methods.soft_filters import SoftFilterPruning as SoftFilterPruning
     from scratchcard.networks import zoo as zoo
     from scratchcard.networks.compact import compact as compact
     from scratchcard.networks.exported import export_onnx as export_onnx
@@ -53,9 +65,15 @@ _HOMES = {
     "AtInit": "methods.at_init",
     "Budget": "study.budget",
     "Data": "training.data",
+    "EarlyBird": "methods.early_bird",
+    "EarlyBirdDetector": "masks.early_bird",
+    "FilterPruning": "methods.filters",
     "FreshInit": "methods.arms",
+    "FullSchedule": "methods.budgets",
+    "Guided": "methods.budgets",
     "IMP": "methods.imp",
     "InvertedScores": "methods.arms",
+    "LotteryInit": "methods.budgets",
     "METHODS": "methods",
     "MaskedWeights": "networks.subnetwork",
     "Metric": "training.metrics",
@@ -65,12 +83,17 @@ _HOMES = {
     "Recipe": "training.recipe",
     "Row": "row",
     "Rows": "row",
+    "ScratchB": "methods.budgets",
+    "ScratchE": "methods.budgets",
     "ShuffledMask": "methods.arms",
     "Signs": "methods.arms",
+    "Slimming": "methods.slimming",
     "SmallUnits": "networks.units",
+    "SoftFilterPruning": "methods.soft_filters",
     "Stability": "study.connectivity",
     "Study": "study.study",
     "Task": "training.task",
+    "Transferred": "methods.budgets",
     "UniformWidth": "methods.arms",
     "compact": "networks.compact",
     "compact_rounded": "networks.rounding",
@@ -84,6 +107,7 @@ _HOMES = {
     "load": "networks.saved",
     "load_data": "training.sources",
     "named_study": "study.named",
+    "pattern_of": "methods.budgets",
     "read": "study.study",
     "report": "evidence.report",
     "round_up": "networks.rounding",

@@ -86,6 +86,52 @@ class Artefact(Frozen):
     sha256: str
 
 
+class Emergence(Frozen):
+    """How an early-bird ticket was drawn: the distances between the masks drawn along its search (You et al. 2020)."""
+
+    steps: list[int]
+    """Optimizer steps at which a mask was drawn, rising."""
+    distances: list[list[float]]
+    """Row i, column j: raw normalised Hamming distance of the masks drawn at steps i and j."""
+    random: float
+    """The distance that two random masks of this share have on average, 2 p (1 - p)."""
+    epsilon: float
+    patience: int
+    reading: str
+    """"consecutive" or "window": which distances must be small."""
+    emerged: int | None
+    """The step at which the detector fired; None where it had not by the end of the search."""
+    other_reading: int | None
+    """The step at which the other reading fired in this search; None where it had not before the search ended."""
+    drawn: int
+    """The step whose mask and weights the ticket has."""
+    drops: list[int]
+    """Steps at which the learning rate of the search drops."""
+    search_steps: int
+    """How many steps the whole search would have had."""
+
+
+class Search(Frozen):
+    """What a method has to tell about how it found a ticket."""
+
+    emergence: Emergence | None = None
+    notes: list[str] = []
+    """Sentences, e.g. about layers that kept their least number of channels."""
+    seconds: float = 0.0
+    """Of trainings that left no row of their own, because the search stopped them."""
+
+
+class Timing(Frozen):
+    """Latency of one forward pass in evaluation mode."""
+
+    median: float
+    """Seconds."""
+    quartiles: tuple[float, float]
+    batch: int
+    threads: int
+    device: str
+
+
 class Row(Frozen):
     """One finished run. `id` is the digest of its causes (RunSpec); everything else here is a result."""
 
@@ -118,6 +164,12 @@ class Row(Frozen):
     """Every parameter of the network, biases and normalisation included."""
     nonzero: int
     """Of these, how many are not cut by the mask."""
+    macs: float | None = None
+    """Multiply-accumulates of one forward pass of one example, masked weights counted as dense."""
+    widths: dict[str, tuple[int, int]] = {}
+    """Site -> (units kept, all), where whole units were cut."""
+    latency: Timing | None = None
+    """Of the network as it was trained, on the machine of the run, beside whatever ran there."""
     mask_digest: str
     anatomy: dict[str, Anatomy] = {}
     """Prunable weight -> what it looks like inside; of tickets only."""
@@ -135,6 +187,8 @@ class Row(Frozen):
     """What finding this ticket cost if nothing were shared: all trainings before it; 0 for the dense run."""
     seconds: float
     """Wall-clock seconds of the run, evaluation included."""
+    search: Search = Search()
+    """How the ticket was found; of tickets only."""
 
     snapshots: dict[int, str]
     """Step -> digest of the weights and buffers at that step."""

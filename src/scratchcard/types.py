@@ -37,3 +37,5 @@ class Snapshot:
     """Mean training loss over the steps since the previous snapshot; None where the training started."""
     state: Callable[[], State]
     """Reads the weights and buffers, as copies on the CPU. Call it before asking for the next snapshot."""
+    write: Callable[[State], None] | None = None
+    """Puts other values into weights and buffers, by name, from where the training goes on; None where it is over."""

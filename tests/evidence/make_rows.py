@@ -14,13 +14,16 @@ from scratchcard.row import (
     Artefact,
     Connections,
     Curve,
+    Emergence,
     Histogram,
     MethodPlan,
     Movement,
     Point,
     Row,
     Rows,
+    Search,
     StudySpec,
+    Timing,
 )
 
 STEPS, EVERY = 4000, 100
@@ -31,6 +34,8 @@ EVERY_CONTROL = [
     "sign-redrawn", "sign-constant", "random-sign-constant", "random-mask-layerwise", "random-mask-global",
     "shuffled-mask", "inverted-scores", "uniform-width", "continued",
 ]  # fmt: skip
+OF_UNITS = ["scratch-e", "scratch-b", "uniform-width", "fine-tune-full-schedule", "search"]
+EVERY_OF_UNITS = [*OF_UNITS, "scratch-b-strict", "scratch-b-cap-2", "lottery-init", "guided", "transferred"]
 RECIPE = {"optimizer": "adam", "learning_rate": 0.0012, "batch_size": 60, "steps": STEPS, "augment": None}
 MACHINE = {"scratchcard": "0.1.0", "torch": "2.13.0", "python": "3.11.7", "device": "cpu", "threads": "1"}
 LOSS_PER_LEVEL = {
@@ -38,6 +43,8 @@ LOSS_PER_LEVEL = {
     "noise-1": 0.0005, "noise-2": 0.0009, "noise-3": 0.0013, "sign-redrawn": 0.0006, "sign-constant": 0.0007,
     "random-sign-constant": 0.0021, "random-mask-layerwise": 0.0023, "random-mask-global": 0.003,
     "shuffled-mask": 0.0022, "inverted-scores": 0.03, "uniform-width": 0.0025, "continued": 0.0011,
+    "fine-tune-full-schedule": -0.0002, "scratch-e": 0.001, "scratch-b": 0.0003, "scratch-b-strict": 0.0002,
+    "scratch-b-cap-2": 0.0004, "lottery-init": 0.0012, "guided": 0.0013, "transferred": 0.0016, "search": 0.0001,
 }  # fmt: skip
 """What each round costs an arm, in accuracy: the order of the arms is the literature's, the numbers are made up."""
 
@@ -54,6 +61,7 @@ def make_rows(
     controls: Sequence[str] = CONTROLS,
     shapes: Mapping[str, tuple[int, int]] = LENET,
     anatomy: bool = False,
+    structured: bool = False,
     **spec: Any,
 ) -> Rows:
     """Rows of one task.
@@ -69,6 +77,8 @@ def make_rows(
         controls: Arms besides the dense network and the ticket.
         shapes: Layer -> (outputs, inputs).
         anatomy: Whether tickets have theirs.
+        structured: Whether whole units are cut, so that networks are physically small and timed; methods whose label
+            begins with "early-bird" say how their tickets emerged, only "slimming" has the arm "search".
         **spec: Fields of the StudySpec to be set otherwise, `control_levels` among them.
     """
     methods = [method] if isinstance(method, str) else list(method)
@@ -103,9 +113,13 @@ def make_rows(
         for name in methods:
             for level in range(1, levels + 1):
                 for arm in study.arms[1:] if level in at_levels else ["ticket"]:
+                    if arm == "search" and name != "slimming":
+                        continue
                     for replicate in range(draws_of.get(arm, 1)):
                         inside = anatomy and arm == "ticket"
                         rows.append(_run(study, machine, seed, level, arm, replicate, name, shapes, inside))
+    if structured:
+        rows = [_small(row, shapes) for row in rows]
     study = study.model_copy(update={"planned": len(rows)})
     if accidents:
         for number, status, message in [
@@ -198,6 +212,77 @@ def _run(
         snapshots={0: "cd" * 32, STEPS: "ef" * 32},
         artefacts={"end": Artefact(file="end.safetensors", sha256="ef" * 32)},
         machine=machine,
+    )
+
+
+def _small(row: Row, shapes: Mapping[str, tuple[int, int]]) -> Row:
+    """The same run of a network that is physically small: units cut, operations and latency beside parameters."""
+    dense, sites = row.arm in ("dense", "search"), list(shapes)[:-1]
+    weights, flops = sum(outputs * inputs for outputs, inputs in shapes.values()), row.train_flops
+    share = 1.0 if dense else row.density
+    early = row.method.startswith("early-bird")
+    widths = {}
+    if not dense:
+        for at, site in enumerate(sites):
+            by_chance = np.random.default_rng([row.seed, row.level, at, len(row.method)]).uniform(0.94, 1)
+            of = share**0.5 if row.arm == "uniform-width" else _left(share, at / len(sites)) * by_chance
+            widths[site.removesuffix(".weight")] = (max(1, round(shapes[site][0] * of)), shapes[site][0])
+    steps = {"ticket": 0.8 if early else 0.25}.get(row.arm, 1.0) * (1 / share if "scratch-b" in row.arm else 1.0)
+    search = Search()
+    if row.arm == "ticket":
+        notes = ["fc1 keeps its least number of units, 1."] if row.seed % 2 else []
+        search = Search(
+            emergence=emergence(row.seed, row.method, row.level) if early else None,
+            notes=[*notes, "The scaling factors of fc2 tie at the threshold."],
+            seconds=2.2 if early else 0.0,
+        )
+    fine = row.arm == "ticket" and not early
+    changed = {
+        "recipe": {**row.recipe, "steps": STEPS // 4, "learning_rate": 0.0001} if fine else row.recipe,
+        "parameters": round(row.parameters * share),
+        "nonzero": round(row.parameters * share),
+        "density": share,
+        "macs": float(round(weights * share**1.3)),
+        "widths": widths,
+        "latency": Timing(
+            median=0.0021 * share**0.4, quartiles=(0.002 * share**0.4, 0.0023 * share**0.4),
+            batch=64, threads=1, device="cpu",
+        ),
+        "train_flops": flops * share**1.3 * steps,
+        "search_flops": 0.0 if row.level == 0 or row.arm == "search" else 0.2 * flops if early else flops,
+        "seconds": row.seconds * steps * (0.3 + 0.7 * share),
+        "search": search,
+    }  # fmt: skip
+    return row.model_copy(update=changed)
+
+
+def emergence(seed: int, method: str, level: int, masks: int = 40, every: int = 100) -> Emergence:
+    """Masks that settle by the middle of the training and once more when the learning rate drops."""
+    random = np.random.default_rng([seed, level])
+    steps, settling = [every * (at + 1) for at in range(masks)], 5 + seed
+    place = 0.42 * (1 - np.exp(-np.arange(masks) / settling)) + 0.05 * (np.arange(masks) >= masks // 2)
+    noise = random.uniform(0, 0.01, (masks, masks))
+    distances = np.abs(place[:, None] - place[None]) + (noise + noise.T) / 2
+    np.fill_diagonal(distances, 0)
+    distances = distances.round(4)
+    ends = "end" in method
+    near = [distances[at, at - 1] for at in range(1, masks)]
+    fired = next((at for at in range(5, masks) if max(near[at - 5 : at]) < 0.03), None)
+    other = next((at for at in range(5, masks) if max(distances[at, at - 4 : at]) < 0.06), None)
+    last = masks if ends or fired is None else fired + 1
+    other = None if other is None or other >= last else other
+    return Emergence(
+        steps=steps[:last],
+        distances=distances[:last, :last].tolist(),
+        random=0.42,
+        epsilon=0.03,
+        patience=5,
+        reading="window" if "window" in method else "consecutive",
+        emerged=None if fired is None else steps[fired],
+        other_reading=None if other is None else steps[other],
+        drawn=steps[last - 1],
+        drops=[every * (masks // 2 + 1), every * (masks * 3 // 4 + 1)],
+        search_steps=every * masks,
     )
 
 

@@ -170,7 +170,7 @@ def test_a_quarter_of_the_parameters_is_left_of_half_of_the_units(factory, share
     with torch.random.fork_rng(devices=[]):
         model = factory().eval()
     sites = find_sites(model, torch.zeros(2, 3, 32, 32))
-    mask = {name: torch.arange(len(site)) % 2 == 0 for name, site in sites.sites.items()}
+    mask = {name: torch.arange(len(sites[name])) % 2 == 0 for name in sites.ordinary}
     spec = shrink_spec(sites, mask)
     left = 0
     for name, parameter in model.named_parameters():

@@ -31,7 +31,14 @@ class Running:
         words = [sys.executable, "-m", "scratchcard", "study", "tiny.py", "--workers", "2", "--seeds", str(SEEDS)]
         words += ["--store", "runs", "--report", "report.html"]
         self.process = subprocess.Popen(
-            words, cwd=folder, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            words,
+            cwd=folder,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # a shell that runs the tests in its background has made them deaf to Ctrl-C, and children inherit that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def rows(self) -> int:

@@ -18,7 +18,7 @@ from rich.table import Table
 from scratchcard.cli.rewind import rewind_from
 from scratchcard.cli.study import DataOptions, Settings, TaskName, numbers, seeds_of, study_of
 from scratchcard.networks.cost import cost
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import Site, Sites, find_sites
 from scratchcard.study.budget import in_words
 from scratchcard.study.connectivity import Stability
 from scratchcard.study.study import cores
@@ -119,11 +119,27 @@ def _units(console: Console, task: Task) -> None:
         console.print(f"no units can be removed: {error}", highlight=False, markup=False)
         return
     console.print("units that can be removed, by site:", highlight=False)
-    table = Table()
-    for heading in ("site", "units", "shared with"):
-        table.add_column(heading, justify="right" if heading == "units" else "left", overflow="fold")
-    for site in found.sites.values():
-        table.add_row(site.name, f"{len(site):,}", ", ".join(site.layers[1:]))
-    console.print(table)
+    _table(console, "shared with", [(s.name, len(s), s.layers[1:]) for s in found.sites.values() if _is_own(found, s)])
+    if found.choices:
+        console.print("channels that single readers of a stream can do without, where named:", highlight=False)
+        _table(console, "read by", [(name, len(found[name]), c.readers) for name, c in found.choices.items()])
+    if found.branches:
+        console.print("whole branches, where named:", highlight=False)
+        _table(console, "consists of", [(name, 1, branch.modules) for name, branch in found.branches.items()])
     for layer, reason in found.kept.items():
         console.print(f"kept whole: {layer} ({reason})", highlight=False, markup=False)
+
+
+def _is_own(found: Sites, site: Site) -> bool:
+    """Whether a site is of units that go for all who read them."""
+    return site.name not in found.choices and site.name not in found.branches
+
+
+def _table(console: Console, others: str, rows: list[tuple[str, int, tuple[str, ...]]]) -> None:
+    """Sites, one per line: how many units each has, and which layers it has to do with."""
+    table = Table()
+    for heading in ("site", "units", others):
+        table.add_column(heading, justify="right" if heading == "units" else "left", overflow="fold")
+    for name, units, layers in rows:
+        table.add_row(name, f"{units:,}", ", ".join(layers))
+    console.print(table)

@@ -53,7 +53,7 @@ def study(
     ] = None,
     controls: Annotated[
         str | None,
-        typer.Option(help="Which controls: none, paper, all, or labels, e.g. fresh-init,own-init-resample."),
+        typer.Option(help="Which controls: none, usual, paper, rethinking, all, or labels, e.g. scratch-e,scratch-b."),
     ] = None,
     control_levels: Annotated[
         str | None,
@@ -124,7 +124,7 @@ def _asked(
         chosen = given.get("methods", study.methods)
         given["methods"] = [replace(method, rounds=rounds) for method in chosen]
     if controls is not None:
-        presets = {"none": [], "paper": "paper", "all": "all"}
+        presets = {"none": [], **{name: name for name in ("usual", "paper", "rethinking", "all")}}
         given["arms"] = presets.get(controls, _labels(controls))
     if control_levels is not None and control_levels != "all":
         given["control_levels"] = [] if control_levels == "primary" else numbers("--control-levels", control_levels)
@@ -136,7 +136,12 @@ def _method(label: str, like: Any) -> Method:
     if label not in METHODS:
         raise ValueError(unknown("method", label, METHODS))
     shared = {name: getattr(like, name) for name in ("rounds", "rate", "keep", "also") if hasattr(like, name)}
-    return replace(METHODS[label], **shared)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    method: Any = METHODS[label]
+    if method.units != getattr(like, "units", "weights"):
+        # names and kinds of weights are not those of sites
+        whole = not isinstance(shared.get("rate"), float)
+        shared = {name: value for name, value in shared.items() if name == "rounds" or (name == "rate" and not whole)}
+    return replace(method, **{name: value for name, value in shared.items() if hasattr(method, name)})
 
 
 def _labels(text: str) -> list[str]:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Family = Literal["weights", "noise", "signs", "mask", "network"]
+Family = Literal["weights", "noise", "signs", "mask", "budget", "network"]
 
 FAMILIES: dict[Family, str] = {
     "weights": "other initial weights",
     "noise": "noise on the initial weights",
     "signs": "signs and magnitudes",
     "mask": "another mask",
+    "budget": "other weights and budgets",
     "network": "other controls",
 }
 """Each family of controls, as a heading."""
@@ -31,6 +32,7 @@ class Control:
     mask that the method found. One that keeps part of either only says which part matters."""
 
 
+_CAPPED = "scratch-b-cap-"
 _SHUFFLED = "it matters which weights of a layer are kept"
 _CONTROLS = {
     "fresh-init": Control("weights", "fresh weights in the same mask", "the initial weights matter"),
@@ -71,10 +73,55 @@ _CONTROLS = {
     "inverted-scores": Control(
         "mask", "a mask of the lowest-scored weights, as many in each layer", "the order of the scores matters"
     ),
+    "fine-tune-full-schedule": Control(
+        "budget",
+        "the ticket's inherited weights trained by the whole recipe",
+        "inherited weights are worth more under the training that the method gives them than under the whole recipe",
+        explains=False,
+    ),
+    "scratch-e": Control(
+        "budget",
+        "the pruned architecture with fresh weights, trained for as many epochs as the dense network",
+        "the inherited weights matter, at the dense network's epochs",
+    ),
+    "scratch-b": Control(
+        "budget",
+        "the pruned architecture with fresh weights, trained for as many operations as the dense network",
+        "the inherited weights matter, at the dense network's computation",
+    ),
+    "scratch-b-strict": Control(
+        "budget",
+        "the pruned architecture with fresh weights, trained for as many operations as the dense network and for the "
+        "ticket's steps of fine-tuning",
+        "the inherited weights matter, at the same computation with fine-tuning counted",
+    ),
+    "lottery-init": Control(
+        "weights",
+        "the ticket's structure with its original initial weights, trained by the whole recipe",
+        "the trained weights matter, not only those they grew from",
+        explains=False,
+    ),
     "uniform-width": Control(
         "network",
-        "a dense network of as many weights, every layer narrower by one factor, with fresh weights",
-        "a sparse network is worth more than a narrow one",
+        "a dense network of the ticket's size, every layer narrower by one factor, with fresh weights",
+        "it matters where a network is smaller, not only that it is",
+    ),
+    "guided": Control(
+        "network",
+        "a structure made anew from the ticket's averages per stage (widths, or positions in a kernel), with fresh "
+        "weights",
+        "more of the ticket matters than its averages per stage",
+    ),
+    "transferred": Control(
+        "network",
+        "a structure made from the averages per stage of a ticket found elsewhere, with fresh weights",
+        "it matters that the ticket was found here",
+    ),
+    "search": Control(
+        "network",
+        "the whole network as the search left it, before anything was cut from it",
+        "cutting it and training on gives more than it had",
+        explains=False,
     ),
     "continued": Control(
         "network", "the same mask with its weights trained on, not rewound", "rewinding matters", explains=False
@@ -83,7 +130,8 @@ _CONTROLS = {
 
 WHOLE = {
     "dense": "the whole network, trained from its original initial weights",
-    "ticket": "the subnetwork that the method found, trained from its rewound weights",
+    "ticket": "the subnetwork that the method found, trained as the method has it: from weights that it rewound, or "
+    "from those that it inherits",
 }
 """The two arms that are no controls."""
 
@@ -98,6 +146,10 @@ def control(arm: str) -> Control:
             f"the initial values matter more finely than {size} standard deviations",
             explains=False,
         )
+    if arm.startswith(_CAPPED):
+        times = arm.removeprefix(_CAPPED)
+        whole = _CONTROLS["scratch-b"]
+        return Control("budget", f"{whole.what}, but at most {times} times its steps", f"{whole.cause}, so capped")
     return _CONTROLS.get(arm, Control("network", arm, f"what {arm} changes matters"))
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 from scratchcard.evidence.summary import finished
+from scratchcard.evidence.tradeoff import units_were_cut
 from scratchcard.row import Row, Rows, StudySpec
 
 FEW_SEEDS = 3
 CONTROLS = ("fresh-init", "random-mask-layerwise", "random-mask-global")
+OF_UNITS = ("scratch-e", "scratch-b", "uniform-width")
+"""Controls without which a smaller network, trained from inherited weights, is not known to be worth its search."""
 
 
 def run_name(row: Row) -> str:
@@ -58,7 +61,8 @@ def not_measured(rows: Rows) -> list[str]:
     run = {row.arm for row in rows}
     if idle := [arm for arm in study.arms if arm not in run]:
         sentences.append(f"Arms that were planned and have no run: {', '.join(idle)}.")
-    if absent := [arm for arm in CONTROLS if arm not in study.arms]:
+    wanted = OF_UNITS if units_were_cut(rows) else CONTROLS
+    if absent := [arm for arm in wanted if arm not in study.arms]:
         sentences.append(f"Controls that were not planned: {', '.join(absent)}.")
     if study.control_levels is not None and {*study.arms} - {"dense", "ticket"}:
         levels = ", ".join(map(str, study.control_levels)) or "no other"
@@ -76,8 +80,15 @@ def not_measured(rows: Rows) -> list[str]:
             "Speed: these masks are unstructured. Every tensor keeps its size, dense kernels save no time "
             "on zeros; only the number of nonzero weights is smaller."
         )
+    elif any(row.latency for row in done):
+        sentences.append(
+            "Speed elsewhere: latencies are of the runs' machine, beside whatever ran on it; other batches, threads, "
+            "devices and compilers were not timed."
+        )
     else:
         sentences.append("Speed: no latency or throughput of the small network was timed.")
+    if units_were_cut(rows):
+        sentences.append("Energy: no meter was read, and none of these numbers is one of energy.")
     if all(row.machine.get("device", "").startswith("cpu") for row in done):
         sentences.append("A GPU: every run was made on a CPU, and seconds are CPU seconds.")
     read, other = ("last", "early-stop") if study.measure == "end" else ("early-stop", "last")

@@ -40,7 +40,7 @@ def draw(rows: Rows, folder: str | Path, format: Format = "svg") -> list[Path]:
 
     Returns:
         The files written, in the order of the report: METHOD_FIGURE.FORMAT, 3.5 inches wide; 7 inches where a figure
-        has a chart for each layer.
+        has several charts or a row for each layer.
 
     Raises:
         ValueError: If no run has finished, the format is unknown, or the folder cannot be written to.
@@ -104,8 +104,9 @@ def _in_points(width: str, height: str) -> str:
 
 def for_paper(figure: Figure) -> dict[str, Any]:
     """The specification of a figure at its width on paper."""
-    wide = "facet" in figure.spec or figure.name == "layers"
-    spec = _writable(sized(figure.spec, PAGE if wide else COLUMN))
+    shown = figure.paper or figure.spec
+    wide = "facet" in shown or figure.name in ("layers", "widths")
+    spec = _writable(sized(shown, PAGE if wide else COLUMN))
     spec["config"]["font"] = FONT
     return spec
 

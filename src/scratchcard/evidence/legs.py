@@ -70,6 +70,14 @@ def _training_time(rows: Rows, dense: Comparison) -> Leg:
     def log_step(row: Row) -> float | None:
         return None if row.early_stop is None else math.log(max(row.early_stop.step, 1))
 
+    own, whole = ({row.recipe.get("steps") for row in _done(rows, dense, arm)} for arm in ("ticket", "dense"))
+    if own and whole and own != whole:
+        steps = " or ".join(sorted(map(str, own)))
+        return Leg(
+            "training time",
+            "undecided",
+            f"trained for {steps} steps of its own recipe after its search, which the dense network's do not measure",
+        )
     logs, _ = differences(rows, dense.method, dense.level, "dense", log_step)
     if len(logs) < 2:
         return Leg("training time", "undecided", f"seeds with both early-stop steps: {len(logs)}, at least 2 needed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 
 from scratchcard.evidence.comparison import measured
 from scratchcard.evidence.statistics import t_interval
@@ -23,6 +23,8 @@ class ArmMean:
     low: float
     high: float
     """Ends of the two-sided (1 - alpha) t interval of the mean; nan when n is 1."""
+    sd: float = float("nan")
+    """Sample standard deviation over seeds; nan when n is 1."""
 
 
 def arm_means(rows: Rows, method: str, level: int) -> list[ArmMean]:
@@ -50,5 +52,6 @@ def arm_means(rows: Rows, method: str, level: int) -> list[ArmMean]:
         numbers = [fmean(draws) for _, draws in sorted(found[arm].items())]
         # t_interval takes the grain of a difference of two numbers, and this is one
         low, high = t_interval(numbers, study.alpha, study.resolution / 2**0.5)
-        means.append(ArmMean(arm, len(numbers), fmean(numbers), float(low), float(high)))
+        sd = stdev(numbers) if len(numbers) > 1 else float("nan")
+        means.append(ArmMean(arm, len(numbers), fmean(numbers), float(low), float(high), sd))
     return means

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from scratchcard.evidence.arms import described
 from scratchcard.evidence.caveats import lost, mixed, not_measured
+from scratchcard.evidence.checklist import SOURCE, checklist
 from scratchcard.evidence.comparison import Comparison, effect_text
 from scratchcard.evidence.declared import declared, machine
 from scratchcard.evidence.draw import vega_lite_version
@@ -20,6 +21,10 @@ from scratchcard.evidence.figures import chart
 from scratchcard.evidence.figures.gallery import figures_of_method, figures_of_study
 from scratchcard.evidence.figures.looks import DARK
 from scratchcard.evidence.price import NOTHING, price
+from scratchcard.evidence.said import counted, notes
+from scratchcard.evidence.savings import HEADER as SAVINGS
+from scratchcard.evidence.savings import lines as saving_lines
+from scratchcard.evidence.savings import savings
 from scratchcard.evidence.summary import CONVENTION, density_text, difference_text, finished
 from scratchcard.evidence.verdict import MethodVerdict, judge
 from scratchcard.row import Rows, StudySpec
@@ -73,6 +78,11 @@ def report(rows: Rows, path: str | Path) -> Path:
         rows=rows,
         finished=len(finished(rows)),
         overview=figures_of_study(rows),
+        savings=[line for saving in savings(rows) for line in saving_lines(saving)],
+        savings_header=SAVINGS,
+        counted=counted(rows),
+        checklist=checklist(rows),
+        checklist_source=SOURCE,
         sides=[_side(said, study) for said in verdict.methods],
         methods=[
             {
@@ -80,6 +90,7 @@ def report(rows: Rows, path: str | Path) -> Path:
                 "comparisons": [_comparison(c, study) for c in said.comparisons],
                 "descriptive": [_comparison(c, study) for c in said.descriptive],
                 "price": price(rows, said.method, said.level),
+                "notes": notes(rows, said.method),
                 "figures": figures_of_method(rows, said),
             }
             for said in verdict.methods

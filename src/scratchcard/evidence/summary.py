@@ -190,6 +190,11 @@ def difference_text(value: float, study: StudySpec) -> str:
     return f"{100 * value:+.2f} pp" if study.metric_is_fraction else f"{value:+.4g}"
 
 
+def sd_text(value: float, study: StudySpec) -> str:
+    """A standard deviation of the study's metric as printed, in percentage points for a fraction."""
+    return difference_text(value, study).lstrip("+")
+
+
 def density_text(density: float) -> str:
     """A density in per cent with three digits, as the paper prints its levels: 100, 51.2, 3.52 %."""
     return f"{100 * density:#.3g}".rstrip(".") + " %"

@@ -1,7 +1,11 @@
 """Methods find tickets, one paper per file; arms say what is done to a ticket before it is trained."""
 
 from scratchcard.methods.at_init import AtInit
+from scratchcard.methods.early_bird import EarlyBird
+from scratchcard.methods.filters import FilterPruning
 from scratchcard.methods.imp import IMP
+from scratchcard.methods.slimming import Slimming
+from scratchcard.methods.soft_filters import SoftFilterPruning
 from scratchcard.methods.ticket import Method
 
 METHODS: dict[str, Method] = {
@@ -22,6 +26,16 @@ METHODS: dict[str, Method] = {
         AtInit("grasp"),
         AtInit("synflow"),
         *(AtInit("random", scope=scope) for scope in ("layer", "uniform", "erk")),
+        IMP(units="channels"),
+        Slimming(),
+        EarlyBird(),
+        EarlyBird(reading="window"),
+        EarlyBird(draw="end"),
+        FilterPruning("l1"),
+        FilterPruning("l2"),
+        FilterPruning("random"),
+        FilterPruning("l1", smallest=True),
+        SoftFilterPruning(),
     )
 }
 """Methods by the name the command line knows; a study gives them its rounds and rates."""

@@ -15,10 +15,12 @@ from typing import Literal
 import torch
 
 from scratchcard.masks.select import Scope, shuffle
-from scratchcard.methods.imp import IMP
-from scratchcard.methods.ticket import Arm, Dense, End, Fresh, Method, Narrow, Redrawn, Ticket
+from scratchcard.methods.budgets import FullSchedule, Guided, LotteryInit, ScratchB, ScratchE, Transferred
+from scratchcard.methods.ticket import Arm, Dense, End, Fresh, Method, Narrow, Redrawn, Scratch, Ticket
+from scratchcard.networks.cost import cost
 from scratchcard.networks.narrow import takes_width
 from scratchcard.networks.subnetwork import MaskedWeights
+from scratchcard.networks.uniform import uniform_at
 from scratchcard.networks.units import SmallUnits
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.seeds import derive
@@ -43,7 +45,7 @@ class FreshInit:
         """The name in rows: "fresh-init"."""
         return _FRESH
 
-    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterator[Ticket]:
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield the ticket with other weights, one per replicate."""
         for replicate in range(self.replicates):
             yield replace(ticket, start=_fresh(ticket, seed, replicate), arm=self, replicate=replicate)
@@ -65,7 +67,7 @@ class RandomMask:
         """The name in rows, which says what the mask keeps: the layers' counts, or only the total."""
         return "random-mask-layerwise" if self.scope == "layer" else "random-mask-global"
 
-    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterator[Ticket]:
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield the ticket with a shuffled mask and other weights, one per replicate."""
         for replicate in range(self.replicates):
             yield replace(
@@ -92,7 +94,7 @@ class ShuffledMask:
         """The name in rows: "shuffled-mask"."""
         return "shuffled-mask"
 
-    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterator[Ticket]:
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield the ticket with a shuffled mask, one per replicate."""
         start = _untrained(ticket)
         for replicate in range(self.replicates):
@@ -113,7 +115,7 @@ class InvertedScores:
         """The name in rows: "inverted-scores"."""
         return "inverted-scores"
 
-    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterator[Ticket]:
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield the ticket with the mask of its inverted scores.
 
         Of an iterative method they are those of its last round; of one that prunes at initialisation, those of the
@@ -144,7 +146,7 @@ class OwnInit:
         """The name in rows: "own-init-resample" or "own-init-shuffle"."""
         return "own-init-resample" if self.replacement else "own-init-shuffle"
 
-    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterator[Ticket]:
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield the ticket with its own values redrawn, one per replicate."""
         yield from _redrawn(self, ticket, seed, "resample" if self.replacement else "permute")
 
@@ -169,7 +171,7 @@ class Noise:
         """The name in rows, e.g. "noise-0.5"."""
         return f"noise-{self.scale:g}"
 
-    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterator[Ticket]:
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield the ticket with noisy weights, one per replicate."""
         yield from _redrawn(self, ticket, seed, "noise", self.scale)
 
@@ -197,16 +199,18 @@ class Signs:
         """The name in rows: "sign-redrawn", "sign-constant", "random-sign-constant"."""
         return f"{'' if self.keep else 'random-'}sign-{self.magnitude}"
 
-    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterator[Ticket]:
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield the ticket with other magnitudes or signs, one per replicate."""
         yield from _redrawn(self, ticket, seed, self.label)
 
 
 @dataclass(frozen=True)
 class UniformWidth:
-    """A dense network of as many weights, every layer narrower by one factor: is it the size alone?
+    """A dense network of the same size, every layer narrower by one factor: is it the size alone?
 
-    Needs a model factory with a parameter `width`.
+    For tickets of whole units: every site that the method may cut, to the same multiply-accumulates, from fresh weights of
+    the small network and by the study's whole recipe. For tickets of weights: to the same number of weights, by a model
+    factory with a parameter `width`.
     """
 
     replicates: int = _draws(1)
@@ -216,30 +220,64 @@ class UniformWidth:
         """The name in rows: "uniform-width"."""
         return "uniform-width"
 
-    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterator[Ticket]:
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield a narrow dense network in the ticket's place, one per replicate."""
+        if isinstance(ticket.subnetwork, SmallUnits):
+            yield from self._of_units(ticket, ticket.subnetwork, seed, task)
+            return
         weights = sum(int(kept.sum()) for kept in ticket.subnetwork.mask.values())
         for replicate in range(self.replicates):
             start = Narrow(derive(seed, self.label, ticket.level, replicate), weights)
             yield replace(ticket, subnetwork=MaskedWeights({}), start=start, arm=self, replicate=replicate)
 
+    def _of_units(self, ticket: Ticket, small: SmallUnits, seed: int, task: Task) -> Iterator[Ticket]:
+        model, inputs = task.fresh(0), task.example_inputs()
+        macs = cost(small.trainable(model), inputs).macs
+        narrow = replace(small, mask=uniform_at(model, small.sites, ticket.prunable, inputs, macs))
+        for replicate in range(self.replicates):
+            # the weights of scratch-e, so that the two differ in the widths alone
+            start = Scratch(derive(seed, "scratch", ticket.level, replicate))
+            yield replace(
+                ticket,
+                subnetwork=narrow,
+                start=start,
+                start_step=0,
+                changes={},
+                weights=None,
+                arm=self,
+                replicate=replicate,
+            )
+
 
 def refusal(arm: Arm, method: Method, task: Task) -> str:
     """Why a control cannot be run on a method's tickets for a task, as half a sentence; empty where it can."""
-    if isinstance(arm, UniformWidth) and not takes_width(task.model):
+    in_units = method.units != "weights"
+    if isinstance(arm, UniformWidth) and not in_units and not takes_width(task.model):
         return "the model factory takes no parameter `width`, a factor on the units of every layer"
-    if (
-        isinstance(method, IMP)
-        and method.units != "weights"
-        and (
-            isinstance(arm, OwnInit | Noise | Signs | UniformWidth)
-            or (isinstance(arm, RandomMask) and arm.scope != "layer")
-        )
+    if in_units and (
+        isinstance(arm, OwnInit | Noise | Signs) or (isinstance(arm, RandomMask) and arm.scope != "layer")
     ):
         return "its tickets are counted in whole units, and this control in single weights"
-    if isinstance(arm, ShuffledMask | InvertedScores) and isinstance(method, IMP) and method.goes_on:
+    if in_units and method.inherits and isinstance(arm, FreshInit | RandomMask | ShuffledMask | InvertedScores):
+        return "its tickets are trained on from trained weights; scratch-e and scratch-b train fresh ones, and as long"
+    if isinstance(arm, ShuffledMask | InvertedScores) and method.inherits:
         return "its tickets go on from weights trained under their own mask, so there are none at other places"
+    if isinstance(arm, FullSchedule) and not method.inherits:
+        return "its tickets do not inherit trained weights, and are trained by the whole recipe already"
+    if isinstance(arm, LotteryInit) and not method.inherits:
+        return "its tickets start from their original weights already"
+    if isinstance(arm, FullSchedule | LotteryInit) and not in_units:
+        return "of tickets of single weights, lr-rewinding and rewinding are methods of their own"
+    if isinstance(arm, Guided | Transferred) and not _can_be_read(task):
+        return "the network cannot be read by torch.export, which tells its stages"
     return ""
+
+
+def _can_be_read(task: Task) -> bool:
+    try:
+        return bool(task.sites)
+    except ValueError:
+        return False
 
 
 def _fresh(ticket: Ticket, seed: int, replicate: int) -> Fresh:
@@ -281,11 +319,20 @@ ARMS: dict[str, Arm] = {
         ShuffledMask(),
         InvertedScores(),
         UniformWidth(),
+        FullSchedule(),
+        ScratchE(),
+        ScratchB(),
+        ScratchB(strict=True),
+        ScratchB(cap=2),
+        LotteryInit(),
+        Guided(),
     )
 }
 """Every control by its label, with its usual number of replicates."""
 
 USUAL = ("fresh-init", "random-mask-layerwise", "random-mask-global")
-"""The controls that a study runs when none are named."""
+"""The controls that a study runs on tickets of rewound weights when none are named."""
+RETHINKING = ("fine-tune-full-schedule", "scratch-e", "scratch-b", "uniform-width")
+"""Those that it runs on tickets that inherit trained weights (Liu et al. 2019, Rethinking, sections 3 and 4)."""
 PAPER = (*USUAL, "own-init-resample", "noise-0.5", "noise-1", "noise-2", "noise-3")
 """The controls of Frankle & Carbin 2019: sections 2-4, App. E, F.3, F.7."""

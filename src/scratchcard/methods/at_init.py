@@ -90,7 +90,12 @@ class AtInit:
             + (f"-only-{'-'.join(self.only)}" if self.only else "")
         )
 
-    own_arms = ()
+    units = "weights"
+    inherits = False
+
+    def own_arms(self, level: int) -> tuple[()]:
+        """None: nothing is trained to find its tickets."""
+        return ()
 
     def check(self, task: Task, recipe: Recipe) -> None:
         """Refuse a network in which nothing can be cut, or where the score cannot be calculated or says nothing.

@@ -56,7 +56,7 @@ class Continued:
         """The name in rows: "continued"."""
         return "continued"
 
-    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterator[Ticket]:
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield the ticket with the weights that the continued training of the level before ended with."""
         before = End(ticket.level - 1, continued=True) if ticket.level > 1 else Dense(recipe.steps)
         yield replace(ticket, start=before, start_step=0, arm=self)
@@ -159,13 +159,12 @@ class IMP:
             if said
         )
 
-    @property
-    def own_arms(self) -> tuple[Continued, ...]:
+    def own_arms(self, level: int) -> tuple[Continued, ...]:
         """Continued training needs one of its own per level; the other ways train the tickets themselves."""
         return (Continued(),) if self.between == "continue" else ()
 
     @property
-    def goes_on(self) -> bool:
+    def inherits(self) -> bool:
         """Whether tickets start from weights that were trained under the mask of the level before."""
         return self.between in ("lr-rewind", "fine-tune")
 
@@ -228,8 +227,8 @@ class IMP:
             )
             yield ticket
             trained = replace(recipe, **changes).steps
-            if self.own_arms:
-                (search,) = Continued()(ticket, recipe, seed)
+            if self.own_arms(level):
+                (search,) = Continued()(ticket, recipe, seed, task)
                 *_, end = [snapshot.state() for snapshot in train(search, (recipe.steps,))]
             elif not self.one_shot and level < self.rounds:
                 *_, end = [snapshot.state() for snapshot in train(ticket, (trained,))]
@@ -305,7 +304,7 @@ class IMP:
         return cuttable("IMP", task, self.rate, self.keep, self.also, self.only)
 
     def _start(self, level: int, recipe: Recipe) -> Dense | End:
-        if not self.goes_on:
+        if not self.inherits:
             return Dense(self.rewind)
         return Dense(recipe.steps) if self.one_shot or level == 1 else End(level - 1)
 

@@ -6,12 +6,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from scratchcard.networks.scaling import Scaled
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import Weight
+from scratchcard.row import Search
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
-from scratchcard.types import Snapshot, WeightMask
+from scratchcard.types import Snapshot, State, WeightMask
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,26 @@ class Narrow:
     weights: int
 
 
-Weights = Dense | Fresh | End | Redrawn | Narrow
+@dataclass(frozen=True)
+class Handed:
+    """The weights that the method's search left, handed over with the ticket and kept beside its mask."""
+
+    step: int
+    """Of the search."""
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Weights freshly drawn under `seed` for the structure as it is: physically small, or sparse.
+
+    The factory draws them for the large network; each layer's spread is then what the factory's own rule gives for the
+    layer's new size (`networks.scratch`), as if the small network had been built first.
+    """
+
+    seed: int
+
+
+Weights = Dense | Fresh | End | Redrawn | Narrow | Handed | Scratch
 """Where a ticket's weights come from: a description, resolved by the study when the ticket is trained."""
 
 
@@ -69,7 +90,7 @@ class Ticket:
     seed: int
     level: int
     """Pruning round; 0 is the dense network."""
-    subnetwork: MaskedWeights | SmallUnits
+    subnetwork: MaskedWeights | SmallUnits | Scaled
     prunable: tuple[str, ...]
     """The weights, or sites, that the method was free to cut; a random mask shuffles among them."""
     start: Weights = Dense(0)
@@ -82,7 +103,11 @@ class Ticket:
     inverse: WeightMask | None = None
     """As many weights per layer, those with the lowest scores: what score inversion keeps; None without scores."""
     scoring_flops: float = 0.0
-    """What finding it cost besides trainings."""
+    """What finding it cost besides trainings that left rows."""
+    weights: State | None = None
+    """What `Handed` stands for, in the shapes of the large network."""
+    search: Search = Search()  # noqa: RUF009 - a frozen record
+    """How it was found, for the report."""
     arm: Arm | None = None
     """None for the ticket itself; otherwise the control it was turned into."""
     replicate: int = 0
@@ -96,13 +121,17 @@ class Ticket:
 
 
 class Train(Protocol):
-    """Handed to a method: trains a ticket (or finds that it was trained before) and yields snapshots at `stops`.
-
-    Iterating to the end leaves a row in the study's store; stopping earlier leaves none.
-    """
+    """Handed to a method: trains a ticket (or finds that it was trained before) and yields snapshots at `stops`."""
 
     def __call__(self, ticket: Ticket, stops: Collection[int]) -> Iterator[Snapshot]:
-        """Yield the snapshots at `stops`, in order."""
+        """Yield the snapshots at `stops`, in order. Iterating to the end leaves a row and the snapshots in the store."""
+        ...
+
+    def search(self, ticket: Ticket, stops: Collection[int]) -> Iterator[Snapshot]:
+        """Yield the snapshots at `stops` of a training that may be changed and left at any of them.
+
+        It leaves nothing in the store: what it found and what it cost goes on the ticket.
+        """
         ...
 
 
@@ -127,8 +156,17 @@ class Method(Protocol):
         ...
 
     @property
-    def own_arms(self) -> tuple[Arm, ...]:
-        """What the method itself trains at every level besides the ticket, e.g. a continued training."""
+    def units(self) -> str:
+        """What its masks are of: "weights", or whole units ("channels")."""
+        ...
+
+    @property
+    def inherits(self) -> bool:
+        """Whether its tickets start from trained weights, which are there at the places of their own mask alone."""
+        ...
+
+    def own_arms(self, level: int) -> tuple[Arm, ...]:
+        """What the method itself trains at a level besides the ticket, e.g. a continued training."""
         ...
 
     def dense_steps(self, recipe: Recipe) -> set[int]:
@@ -153,12 +191,13 @@ class Arm(Protocol):
         """How many are drawn per ticket."""
         ...
 
-    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterable[Ticket]:
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterable[Ticket]:
         """Yield what to train instead of the ticket, one per replicate.
 
         Args:
             ticket: found by a method.
             recipe: the study's; a control that trains otherwise says so in its `Ticket.changes`.
             seed: the study's seed that the ticket belongs to.
+            task: the study's, for its network.
         """
         ...

@@ -7,7 +7,9 @@ large one so silenced, on random and on given batches, before anybody gets it; w
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,11 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._pytree import tree_leaves, tree_map
 
+from scratchcard.networks.branches import Branch, Gone, gone_of, remove
+from scratchcard.networks.choices import Selections, select, selected, selections
 from scratchcard.networks.forward import as_fits, call, read_state
 from scratchcard.networks.head_counts import AttributeEdits, settled
+from scratchcard.networks.labels import Labels
 from scratchcard.networks.sites import Sites, find_sites
 from scratchcard.types import State, Tensors, UnitMask
 from scratchcard.words import unknown
@@ -44,6 +49,10 @@ class Compacted:
     """Layer -> why none of its outputs, or not all of them, could have been removed."""
     error: float
     """Difference to the silenced network, relative to its largest output."""
+    selected: Selections = field(default_factory=dict)
+    """BatchNorm -> positions of the channels that it reads of a stream from which others read more."""
+    branches: dict[str, Gone] = field(default_factory=dict)
+    """Branch that is gone -> what was replaced; such modules give zeros."""
 
 
 def compact(model: nn.Module, unit_mask: UnitMask, example_inputs: Tensors, sites: Sites | None = None) -> Compacted:
@@ -60,21 +69,45 @@ def compact(model: nn.Module, unit_mask: UnitMask, example_inputs: Tensors, site
 
     Raises:
         ValueError: the network cannot be read; a site that is not there or a mask of another length (all of them are
-            named); a mask that leaves a site no unit; the small network cannot run, or computes something else.
+            named); a mask that leaves a site, or together with others a tensor, nothing; the small network cannot run,
+            or computes something else.
     """
     sites = sites or find_sites(model, example_inputs)
     check_unit_mask(sites, unit_mask)
-    spec = shrink_spec(sites, unit_mask)
-    small = shrunk(model, spec)
+    spec, cut = shrink_spec(sites, unit_mask), cut_branches(sites, unit_mask)
+    lost = {name for branch in cut for name in branch.unit}
+    if empty := [name for name, dims in spec.items() if name not in lost and not all(map(len, dims.values()))]:
+        raise ValueError(
+            "this unit mask cannot be applied: what its sites cut together leaves nothing of "
+            + ", ".join(empty)
+            + "; keep at least one channel that is kept both in the stream and by those who choose from it"
+        )
+    with torch.random.fork_rng(devices=[]):
+        gone = gone_of(copy.deepcopy(model), cut, as_fits(example_inputs, model)) if cut else {}
+    small = shrunk(model, spec, gone)
+    chosen = selections(sites.choices, sites.unions, _cut_labels(sites, unit_mask), spec)
+    known = {choice.norm for choice in sites.choices.values()}
+    chosen |= {norm: positions for norm, positions in selected(small).items() if norm not in known}
+    chosen = {norm: positions for norm, positions in chosen.items() if positions}  # none where its branch is gone
+    select(small, chosen)
     fewer = {
         site: sites.labels[site][kept.cpu().numpy()]
         for site, kept in unit_mask.items()
-        if site in sites.heads and not bool(kept.all())
+        if site in sites.heads and not bool(kept.all()) and not _with_whom(sites, site, cut)
     }
-    edits, error = settled(
-        small, sites.heads, fewer, lambda net: _compared(model, net, sites, unit_mask, example_inputs)
-    )
-    return Compacted(small, spec, edits, sites.kept, error)
+    try:
+        edits, error = settled(
+            small, sites.heads, fewer, lambda net: _compared(model, net, sites, unit_mask, example_inputs)
+        )
+    except ValueError as refused:
+        if not cut:
+            raise
+        names = ", ".join(branch.name for branch in cut)
+        raise ValueError(
+            f"{refused}. Among what was cut are the branches {names}: one whose code reshapes what its parts give, or "
+            "adds to it in place, can go only where it is a module of its own"
+        ) from refused
+    return Compacted(small, spec, edits, sites.kept, error, chosen, gone)
 
 
 def check_unit_mask(sites: Sites, unit_mask: UnitMask) -> None:
@@ -83,7 +116,7 @@ def check_unit_mask(sites: Sites, unit_mask: UnitMask) -> None:
     Raises:
         ValueError: as said.
     """
-    wrong = []
+    wrong, cut = [], cut_branches(sites, unit_mask)
     for name, kept in unit_mask.items():
         if name not in sites.sites:
             why = f"; it is kept whole: {sites.kept[name]}" if name in sites.kept else ""
@@ -92,16 +125,31 @@ def check_unit_mask(sites: Sites, unit_mask: UnitMask) -> None:
             wrong.append(
                 f"the mask of {name} must be boolean of length {len(sites[name])}, got {kept.dtype} {tuple(kept.shape)}"
             )
-        elif not bool(kept.any()):
+        elif not bool(kept.any()) and name not in sites.branches and not _with_whom(sites, name, cut):
+            around = [branch.name for branch in _with_whom(sites, name, sites.branches.values())]
             wrong.append(
                 f"the mask of {name} keeps none of its {len(sites[name])} units, which cuts the network in two"
+                + (f", unless its whole branch is cut too ({' or '.join(around)})" if around else "")
             )
+    for one, other in itertools.combinations(cut, 2):
+        if one.addition == other.addition:
+            wrong.append(f"{one.name} and {other.name} are all that is added there, one of them must be kept")
     if wrong:
         raise ValueError("this unit mask cannot be applied: " + "; ".join(wrong))
 
 
+def cut_branches(sites: Sites, unit_mask: UnitMask) -> list[Branch]:
+    """The branches that a mask cuts."""
+    return [branch for name, branch in sites.branches.items() if name in unit_mask and not bool(unit_mask[name].any())]
+
+
+def _with_whom(sites: Sites, site: str, branches: Iterable[Branch]) -> list[Branch]:
+    """Those of some branches that all units of a site go with."""
+    return [branch for branch in branches if all(unit.keys() <= branch.unit.keys() for unit in sites[site].units)]
+
+
 def shrink_spec(sites: Sites, unit_mask: UnitMask) -> dict[str, dict[int, Tensor]]:
-    """Which indices of each tensor are kept: parameter or buffer -> dimension -> indices, rising."""
+    """Which indices of each tensor are kept: parameter or buffer -> dimension -> indices, rising; none of a branch."""
     gone: dict[str, dict[int, set[int]]] = {}
     for site, kept in unit_mask.items():
         for unit in (~kept).nonzero().flatten().tolist():
@@ -110,15 +158,27 @@ def shrink_spec(sites: Sites, unit_mask: UnitMask) -> dict[str, dict[int, Tensor
                     gone.setdefault(name, {}).setdefault(dim, set()).update(indices)
     return {
         name: {
-            dim: torch.tensor([at for at in range(sites.shapes[name][dim]) if at not in indices])
+            dim: torch.tensor([at for at in range(sites.shapes[name][dim]) if at not in indices], dtype=torch.int64)
             for dim, indices in sorted(dims.items())
         }
         for name, dims in gone.items()
     }
 
 
-def shrunk(model: nn.Module, spec: dict[str, dict[int, Tensor]]) -> nn.Module:
-    """A deep copy of the network whose tensors keep the indices of a shrink spec, layers told their new sizes."""
+def _cut_labels(sites: Sites, unit_mask: UnitMask) -> Labels:
+    """The labels of all units that a mask cuts."""
+    cut = [sites.labels[site][~kept.cpu().numpy()] for site, kept in unit_mask.items()]
+    return np.concatenate(cut) if cut else np.zeros(0, dtype=np.int64)
+
+
+def shrunk(model: nn.Module, spec: dict[str, dict[int, Tensor]], gone: Mapping[str, Gone]) -> nn.Module:
+    """A deep copy of the network whose tensors keep the indices of a shrink spec, layers told their new sizes.
+
+    Args:
+        model: it is not touched.
+        spec: parameter or buffer -> dimension -> indices.
+        gone: the branches that are taken out.
+    """
     small = copy.deepcopy(model)
     seen: dict[int, nn.Parameter] = {}
     for module_name, module in small.named_modules():
@@ -130,7 +190,8 @@ def shrunk(model: nn.Module, spec: dict[str, dict[int, Tensor]]) -> nn.Module:
         for own, buffer in list(module.named_buffers(recurse=False)):
             if prefix + own in spec:
                 setattr(module, own, _selected(buffer, spec[prefix + own]))
-        _retell(module, spec.get(f"{prefix}weight", {}), module_name)
+        _retell(module, {**spec.get(f"{prefix}running_mean", {}), **spec.get(f"{prefix}weight", {})})
+    remove(small, gone)
     return small
 
 
@@ -151,11 +212,13 @@ def _selected(tensor: Tensor, kept: dict[int, Tensor]) -> Tensor:
     return tensor.clone()
 
 
-def _retell(module: nn.Module, kept: dict[int, Tensor], name: str) -> None:
+def _retell(module: nn.Module, kept: dict[int, Tensor]) -> None:
     """Tell a layer the sizes that its tensors have now."""
     if not kept:
         return
     weight = getattr(module, "weight", None)
+    if weight is None:  # a normalisation without scale and shift
+        weight = getattr(module, "running_mean", None)
     if not isinstance(weight, Tensor):
         return
     if isinstance(module, _ConvNd):
@@ -225,12 +288,12 @@ class Silenced:
 
     def __init__(self, sites: Sites, unit_mask: UnitMask, state: State) -> None:
         self._sites, self._state = sites, state
-        cut = [sites.labels[site][~kept.cpu().numpy()] for site, kept in unit_mask.items()]
-        self._cut = np.concatenate(cut) if cut else np.zeros(0, dtype=np.int64)
+        self._cut = _cut_labels(sites, unit_mask)
+        self._gone = {branch.addition: [branch.argument] for branch in cut_branches(sites, unit_mask)}
 
     def outputs(self, inputs: Tensors) -> Any:
         """What the silenced network gives for a batch."""
-        program, cut, sites = self._sites.program, self._cut, self._sites
+        program, cut, gone, sites = self._sites.program, self._cut, self._gone, self._sites
         signature = program.graph_signature
         named = {
             **signature.inputs_to_parameters,
@@ -249,6 +312,7 @@ class Silenced:
 
         class Run(Interpreter):
             def run_node(self, n: Node) -> Any:
+                held: dict[Node, Any] = {}
                 for consumed in sites.consumed.get(n.name, []):
                     source = n.args[consumed.argument]
                     assert isinstance(source, Node), "what is added up is a tensor of the graph"
@@ -257,12 +321,17 @@ class Silenced:
                     if not alive.all():
                         shape = [-1 if dim == consumed.dim else 1 for dim in range(value.dim())]
                         shield = torch.from_numpy(alive).to(value.device).view(shape)
-                        self.env[source], held = value.masked_fill(~shield, 0.0), value
-                        try:
-                            return super().run_node(n)
-                        finally:
-                            self.env[source] = held
-                return super().run_node(n)
+                        held.setdefault(source, value)
+                        self.env[source] = value.masked_fill(~shield, 0.0)
+                for argument in gone.get(n.name, ()):
+                    source = n.args[argument]
+                    assert isinstance(source, Node), "what is added is a tensor of the graph"
+                    held.setdefault(source, self.env[source])
+                    self.env[source] = torch.zeros_like(self.env[source])
+                try:
+                    return super().run_node(n)
+                finally:
+                    self.env.update(held)
 
         placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
         outputs = Run(program.graph_module, garbage_collect_values=False).run(*map(argument, placeholders))

@@ -1,4 +1,4 @@
-"""What a network costs: learnable numbers, multiply-accumulates, training FLOPs - counted, not estimated."""
+"""What a network costs: learnable numbers, multiply-accumulates, training FLOPs, memory - counted, not estimated."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from scratchcard.networks.forward import as_fits, call
+from scratchcard.networks.memory import peak_activation_bytes
 from scratchcard.types import Tensors
 
 
@@ -28,6 +29,8 @@ class Cost:
     """Forward and backward of one example. A masked network is counted as the dense one: its kernels are dense."""
     uncounted: tuple[str, ...]
     """Modules with weights in which nothing was counted (e.g. a fused LSTM, an embedding)."""
+    activation_bytes: float
+    """Of activations alive at once, at the peak of a forward pass in evaluation mode (`peak_activation_bytes`)."""
 
     @property
     def macs(self) -> float:
@@ -55,7 +58,8 @@ def cost(model: nn.Module, example_inputs: Tensors) -> Cost:
         and not by_module.get(name, by_module.get(name.rpartition(".")[0]))
     ]
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Cost(parameters, forward / examples, training / examples, tuple(idle))
+    peak = peak_activation_bytes(model, example_inputs)
+    return Cost(parameters, forward / examples, training / examples, tuple(idle), peak / examples)
 
 
 def _count(model: nn.Module, inputs: Tensors, device: str) -> tuple[int, int, dict[str, int]]:

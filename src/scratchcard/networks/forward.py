@@ -54,6 +54,21 @@ def with_state(model: nn.Module, state: State) -> nn.Module:
     return copied
 
 
+def write_state(model: nn.Module, state: State) -> None:
+    """Put these values into the model's own weights and buffers, in place; those that are not named stay.
+
+    Raises:
+        ValueError: a name that the model does not have.
+    """
+    own = _tensors(model)
+    strange = sorted(state.keys() - own.keys())
+    if strange:
+        raise ValueError(f"this {type(model).__name__} has no weights or buffers called {', '.join(strange)}")
+    with torch.no_grad():
+        for name, value in state.items():
+            own[name].copy_(value)
+
+
 def state_digest(state: State) -> str:
     """SHA-256 over names, types, shapes and bits: equal only for bitwise equal states."""
     sha = hashlib.sha256()

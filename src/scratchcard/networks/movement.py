@@ -11,6 +11,9 @@ from scratchcard.networks.heads import blocks, feeds_attention, head_axis, repea
 from scratchcard.networks.labels import KEPT, Dims, Labels
 from scratchcard.networks.walk import Rule, Walk, free, together
 
+SELECTED = "selected_channels"
+"""The buffer of a module that holds the positions of the channels it reads."""
+
 
 def _permuted(walk: Walk, node: Node, x: Dims, order: Any) -> Dims:
     return [x[at] for at in order]
@@ -102,6 +105,15 @@ def _sliced(walk: Walk, node: Node, x: Dims, dim: int = 0, *_: Any) -> Dims:
     return result
 
 
+def _selected(walk: Walk, node: Node, x: Dims, dim: int, *_: Any) -> Dims:
+    """Units by the positions that compaction itself has written down, and writes anew; any others are kept."""
+    known = walk.buffer(node.args[2])
+    if known is not None and known[0].rpartition(".")[2] == SELECTED:
+        return _with(x, dim, x[dim][known[1].cpu().numpy()])
+    walk.unions.keep(x[dim], "taken apart by position")
+    return _with(x, dim, free((walk.shape(node)[dim],))[0])
+
+
 def _chunked(walk: Walk, node: Node, x: Dims, chunks: int, dim: int = 0) -> list[Dims]:
     """Equal parts stay equal where the same units go from each; parts that are not equal are kept."""
     labels, parts = x[dim], len(node.meta["val"])
@@ -182,6 +194,7 @@ MOVEMENT: dict[str, Rule] = {
     **dict.fromkeys(("slice", "select", "narrow"), _sliced),
     **dict.fromkeys(("pad", "constant_pad_nd"), _padded),
     **dict.fromkeys(("split", "split_with_sizes"), _split),
+    "index_select": _selected,
     "chunk": _chunked,
     "unbind": _unbound,
     "stack": _stacked,

@@ -239,6 +239,7 @@ _UNARY = (
     "expm1",
     "masked_fill",
     "lift_fresh_copy",
+    "zeros_like",
 )
 _BINARY = (
     "add",

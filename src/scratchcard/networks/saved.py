@@ -27,13 +27,16 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
+from scratchcard.networks.branches import Gone
+from scratchcard.networks.choices import select
 from scratchcard.networks.compact import Compacted, shrunk
 from scratchcard.networks.head_counts import apply_edits
+from scratchcard.networks.movement import SELECTED
 from scratchcard.row import Frozen
 from scratchcard.types import State
 
-FORMAT = 1
-"""Version of the manifest. A higher one is refused."""
+FORMAT = 2
+"""Version of the manifest; 1 had no selections and branches. A higher one is refused."""
 
 _BITS = {
     torch.float32: (torch.int32, 0x7F80_0000, 0x007F_FFFF),
@@ -79,13 +82,17 @@ class Manifest(Frozen):
     """Module -> attribute -> value: numbers of heads."""
     kept_whole: dict[str, str]
     error: float
+    selected: dict[str, list[Annotated[int, Field(ge=0)]]] = Field(default_factory=dict)
+    """BatchNorm -> positions of the channels that it reads."""
+    branches: dict[str, Gone] = Field(default_factory=dict)
     versions: dict[str, str]
     digest: str
     """SHA-256 of all other fields."""
 
     def own_digest(self) -> str:
         """The digest that these fields have."""
-        return hashlib.sha256(self.model_dump_json(exclude={"digest"}).encode()).hexdigest()
+        fields = self.model_dump_json(exclude={"digest"}, exclude_defaults=True)  # as it was before there were any
+        return hashlib.sha256(fields.encode()).hexdigest()
 
 
 class _Version(Frozen, extra="ignore"):
@@ -132,6 +139,8 @@ def save(network: Compacted | nn.Module, folder: str | Path, overwrite: bool = F
         edits=small.edits,
         kept_whole=small.kept_whole,
         error=small.error,
+        selected=small.selected,
+        branches=small.branches,
         versions={
             "python": platform.python_version(),
             **{package: version(package) for package in ("scratchcard", "torch", "safetensors")},
@@ -179,14 +188,19 @@ def load(folder: str | Path, model: nn.Module | Callable[[], nn.Module]) -> Comp
         large = model if isinstance(model, nn.Module) else model()
     if not isinstance(large, nn.Module):
         raise ValueError(f"model must make a torch.nn.Module, it made a {type(large).__name__}; return the module")
-    spec = {name: {dim: torch.tensor(kept) for dim, kept in dims.items()} for name, dims in manifest.kept.items()}
+    spec = {
+        name: {dim: torch.tensor(kept, dtype=torch.int64) for dim, kept in dims.items()}
+        for name, dims in manifest.kept.items()
+    }
     _check_spec(large, spec, manifest)
-    small = shrunk(large, spec)
+    small = shrunk(large, spec, manifest.branches)
     apply_edits(small, manifest.edits)
+    select(small, manifest.selected)
     _check_fits(small, state, manifest)
     for name, tensor in _tensors(small).items():
         tensor.data = state[name].to(tensor.device, copy=True)  # takes the saved type, and shared ones stay shared
-    return Compacted(small.eval(), spec, manifest.edits, dict(manifest.kept_whole), manifest.error)
+    told = dict(manifest.kept_whole), manifest.error, manifest.selected, manifest.branches
+    return Compacted(small.eval(), spec, manifest.edits, *told)
 
 
 def without_denormals(state: State) -> tuple[State, int]:
@@ -292,9 +306,9 @@ def _manifest(folder: Path) -> Manifest:
         ) from error
     try:
         found = _Version.model_validate_json(content).format
-        if found != FORMAT:
+        if not 1 <= found <= FORMAT:
             raise ValueError(
-                f"{path} has format {found}, this scratchcard reads format {FORMAT}; "
+                f"{path} has format {found}, this scratchcard reads formats up to {FORMAT}; "
                 + ("install a newer scratchcard" if found > FORMAT else "save the network again")
             )
         manifest = Manifest.model_validate_json(content)
@@ -347,6 +361,10 @@ def _check_spec(large: nn.Module, spec: dict[str, dict[int, Tensor]], manifest: 
             if dim >= len(shape) or (kept.numel() and int(kept.max()) >= shape[dim]):
                 last = int(kept.max()) if kept.numel() else 0
                 wrong.append(f"{name} has shape {shape}, index {last} of dimension {dim} was kept")
+    for norm, positions in manifest.selected.items():
+        stated = own.get(f"{norm}.weight", own.get(f"{norm}.running_mean"))
+        if stated is not None and f"{norm}.{SELECTED}" not in own and max(positions, default=0) >= len(stated):
+            wrong.append(f"{norm} has {len(stated)} channels, position {max(positions)} was read")
     if wrong:
         raise ValueError(
             f"this {type(large).__name__} is not the model that was compacted (a {manifest.network}): "

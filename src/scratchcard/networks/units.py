@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from scratchcard.networks.compact import compact, shrink_spec
+from scratchcard.networks.compact import compact, cut_branches, shrink_spec
 from scratchcard.networks.forward import read_state
 from scratchcard.networks.sites import Sites
 from scratchcard.types import Scores, State, Tensors, UnitMask, WeightMask
@@ -43,7 +43,13 @@ class SmallUnits:
     def enlarged(self, small: State) -> State:
         """Weights and buffers of the small network in the shapes of the large one, zero where units were cut."""
         spec, state = shrink_spec(self.sites, self.mask), dict(small)
+        for name in (name for branch in cut_branches(self.sites, self.mask) for name in branch.unit):
+            known = self.sites.program.state_dict.get(name)  # None: a buffer that is not persistent
+            if known is not None:
+                state[name] = torch.zeros(self.sites.shapes[name], dtype=known.dtype)
         for name, kept in spec.items():
+            if name not in small:  # of a branch that is gone
+                continue
             full = torch.zeros(self.sites.shapes[name], dtype=small[name].dtype)
             places = [kept.get(dim, torch.arange(size)) for dim, size in enumerate(full.shape)]
             full[torch.meshgrid(*places, indexing="ij")] = small[name]
@@ -64,6 +70,8 @@ class SmallUnits:
 def unit_magnitudes(sites: Sites, state: State) -> Scores:
     """Mean |w| of the weights that make each unit: the filters of its site's layers (Li et al. 2017, section 3).
 
+    Of a choice of channels for one reader it is the weights that multiply them there, of a branch all of its weights.
+
     Args:
         sites: of the network.
         state: its weights.
@@ -77,10 +85,13 @@ def unit_magnitudes(sites: Sites, state: State) -> Scores:
         for unit in site.units:
             total, entries = 0.0, 0
             for parameter, dims in unit.items():
-                dim = sites.outputs.get(parameter)
-                if dim in dims:
-                    rows = state[parameter].index_select(dim, torch.tensor(dims[dim])).double().abs()
-                    total, entries = total + float(rows.sum()), entries + rows.numel()
+                if parameter not in sites.outputs:
+                    continue
+                made = sites.outputs[parameter]
+                along = dims if name in sites.branches else {made} & dims.keys()
+                for dim in dims.keys() - {made} if name in sites.choices else along:
+                    slices = state[parameter].index_select(dim, torch.tensor(dims[dim])).double().abs()
+                    total, entries = total + float(slices.sum()), entries + slices.numel()
             per_unit.append(total / entries)
         scores[name] = torch.tensor(per_unit, dtype=torch.float64)
     return scores

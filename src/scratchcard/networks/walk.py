@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
+from torch import Tensor
 from torch.fx import Node
 
 from scratchcard.networks.labels import Dims, Labels, Unions
@@ -26,6 +27,10 @@ class Walk(Protocol):
 
     def shape(self, node: Node) -> tuple[int, ...]:
         """The shape of what a node gives, of the first where it gives several."""
+        ...
+
+    def buffer(self, node: Any) -> tuple[str, Tensor] | None:
+        """The name and the values of the buffer that a node stands for, if it does."""
         ...
 
 

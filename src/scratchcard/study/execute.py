@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, is_dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from scratchcard.masks.compare import counts, density, digest
-from scratchcard.methods.ticket import End, Fresh, Narrow, Redrawn, Ticket
+from scratchcard.masks.compare import counts, digest
+from scratchcard.methods.ticket import End, Fresh, Handed, Narrow, Redrawn, Scratch, Ticket
 from scratchcard.networks.anatomy import anatomy
+from scratchcard.networks.compact import shrink_spec
 from scratchcard.networks.cost import Cost, cost
 from scratchcard.networks.forward import read_state, state_digest, with_state
 from scratchcard.networks.narrow import width_for
 from scratchcard.networks.redraw import redrawn
-from scratchcard.networks.sites import Sites, find_sites
+from scratchcard.networks.scratch import Layer, rescaled
+from scratchcard.networks.sites import Sites
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import everything
-from scratchcard.row import Anatomy, Artefact, Row
+from scratchcard.row import Anatomy, Artefact, Row, Search, Timing
+from scratchcard.study.size import Size, size_of, timing_of
 from scratchcard.study.spec import Causes, RunSpec
 from scratchcard.study.store import Damaged, Store, StoreError
 from scratchcard.study.tickets import kept
-from scratchcard.training.loop import placed
+from scratchcard.training.loop import placed, train
 from scratchcard.training.measure import Diverged, Measurement
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
@@ -37,16 +41,6 @@ from scratchcard.types import Snapshot, State
 
 class Stopped(Exception):
     """A training that a method needed ended without a result: its row says why."""
-
-
-class Size(NamedTuple):
-    """What a run's network has, and what training it costs."""
-
-    density: float
-    layers: dict[str, tuple[int, int]]
-    parameters: int
-    nonzero: int
-    train_flops: float
 
 
 class Unrepeatable(ValueError):
@@ -87,6 +81,30 @@ class Trainings:
             run, ticket, sorted(stops), search_flops, earlier=row if row and row.status == "done" else None
         )
 
+    def search(self, ticket: Ticket, stops: Collection[int]) -> Iterator[Snapshot]:
+        """Yield live snapshots of a training that leaves nothing in the store, and may be changed or left at any.
+
+        Raises:
+            Stopped: the training diverged; no row says so, since none was planned.
+        """
+        recipe = self.recipe_of(ticket)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as in every run, so that what is found does not depend on where
+        try:
+            model = ticket.subnetwork.trainable(self.start_of(ticket))
+            loop = self.task.loop or train
+            for snapshot in loop(
+                model, self.task.data, self.task.loss_of, recipe, ticket.seed, sorted(stops), ticket.start_step
+            ):
+                if snapshot.train_loss is not None and not math.isfinite(snapshot.train_loss):
+                    raise Stopped(
+                        f"the search of {_described(ticket)} diverged: its loss was {snapshot.train_loss} by step "
+                        f"{snapshot.step}; a lower learning rate may help"
+                    )
+                yield snapshot
+        finally:
+            torch.set_num_threads(threads)
+
     def start_of(self, ticket: Ticket) -> nn.Module:
         """The dense architecture with the weights the ticket starts from, before anything is cut.
 
@@ -96,6 +114,12 @@ class Trainings:
         start = ticket.start
         if isinstance(start, Fresh):
             return placed(self.task.fresh(start.seed), self.recipe)
+        if isinstance(start, Handed):
+            assert ticket.weights is not None, "weights that a search left come with the ticket"
+            return with_state(placed(self.task.fresh(0), self.recipe), ticket.weights)
+        if isinstance(start, Scratch):
+            model = placed(self.task.fresh(start.seed), self.recipe)
+            return with_state(model, rescaled(read_state(model), self._layers(ticket, read_state(model))))
         if isinstance(start, Narrow):
             width = width_for(self.task.model, start.weights)
             return placed(self.task.fresh(start.seed, width), self.recipe)
@@ -137,14 +161,16 @@ class Trainings:
         earlier = self.spec(replace(ticket, level=start.level, arm=None, replicate=0))
         found, _ = kept(self.store, earlier.id, ticket.method, self.task, lambda: self.sites)
         if start.continued:
-            (own,) = ticket.method.own_arms
-            (found,) = own(found, self.recipe, ticket.seed)
-        return next(self.train(found, (self.recipe_of(found).steps,))).state()
+            (own,) = ticket.method.own_arms(start.level)
+            (found,) = own(found, self.recipe, ticket.seed, self.task)
+        state = next(self.train(found, (self.recipe_of(found).steps,))).state()
+        return found.subnetwork.enlarged(state) if isinstance(found.subnetwork, SmallUnits) else state
 
     def _execute(
         self, run: str, ticket: Ticket, stops: list[int], search_flops: float, earlier: Row | None
     ) -> Iterator[Snapshot]:
         began = time.perf_counter()
+        seconds = 0.0
         given = ticket.method is None and ticket.arm is None and self.task.start is not None
         recipe = self.recipe_of(ticket)
         threads = torch.get_num_threads()
@@ -154,6 +180,7 @@ class Trainings:
         snapshots: dict[int, str] = {}
         artefacts: dict[str, Artefact] = {}
         size: Size | None = None
+        timing: Timing | None = None
         status: Literal["done", "diverged", "failed"] = "done"
         message = ""
         try:
@@ -172,6 +199,8 @@ class Trainings:
                     _check_cut(state, ticket, self.task)
                     artefacts[_file(snapshot.step)] = self.store.write_snapshot(run, snapshot.step, state)
                     yield Snapshot(snapshot.step, snapshot.train_loss, lambda state=state: state)
+            seconds = time.perf_counter() - began
+            timing = timing_of(ticket, model, self.task)
         except Diverged as error:
             status, message = "diverged", f"{_described(ticket)} diverged: {error}; a lower learning rate may help"
         except (StoreError, Unrepeatable, Stopped):
@@ -196,49 +225,55 @@ class Trainings:
                 artefacts,
                 size or self._size(ticket, None),
                 search_flops,
-                time.perf_counter() - began,
+                time.perf_counter() - began if timing is None else seconds,
+                timing,
             )
         )
         if status != "done":
             raise Stopped(message)
 
     def _size(self, ticket: Ticket, model: nn.Module | None) -> Size:
-        """What the ticket's network has and what its training costs, counted.
-
-        Args:
-            ticket: what is trained.
-            model: as it is trained; only a narrow network differs in more than zeros from the dense one.
-        """
         recipe = self.recipe_of(ticket)
         given = ticket.method is None and ticket.arm is None and self.task.start is not None
         examples = 0 if given else min(recipe.batch_size, len(self.task.data.train))
-        steps = recipe.steps - ticket.start_step
-        if isinstance(ticket.start, Narrow):
-            dense = self.dense(0).subnetwork.mask
-            if model is None:  # it failed before it was there
-                return Size(0.0, {name: (0, entries.numel()) for name, entries in dense.items()}, 0, 0, 0.0)
-            own = cost(model, self.task.example_inputs())
-            parameters = dict(model.named_parameters())
-            layers = {
-                name: (parameters[name].numel() if name in parameters else 0, entries.numel())
-                for name, entries in dense.items()
+        whole = self.dense(0).subnetwork.mask
+        return size_of(ticket, model, self.task, self.cost, whole, examples * (recipe.steps - ticket.start_step))
+
+    def _layers(self, ticket: Ticket, fresh: State) -> dict[str, Layer]:
+        """The layers of a ticket's structure, as fresh weights of the large network are to be scaled for."""
+        mask, outputs = self.dense(0).subnetwork.mask, self._outputs
+        if not isinstance(ticket.subnetwork, SmallUnits):
+            found = counts(ticket.subnetwork.mask)
+            return {
+                name: Layer(
+                    fresh[name], tuple(entries.shape), outputs.get(name, 0), max(found[name][0], 1) / found[name][1]
+                )
+                for name, entries in mask.items()
             }
-            share = sum(kept for kept, _ in layers.values()) / sum(total for _, total in layers.values())
-            return Size(share, layers, own.parameters, own.parameters, own.training_flops * examples * steps)
-        if isinstance(ticket.subnetwork, SmallUnits):
-            layers = ticket.subnetwork.layers(self.dense(0).subnetwork.mask)
-            share = sum(kept for kept, _ in layers.values()) / sum(total for _, total in layers.values())
-            own = self.cost if model is None else cost(model, self.task.example_inputs())
-            return Size(share, layers, own.parameters, own.parameters, own.training_flops * examples * steps)
-        mask = ticket.subnetwork.mask
-        layers = counts(mask)
-        cut = sum(total - kept for kept, total in layers.values())
-        flops = self.cost.training_flops * examples * steps
-        return Size(density(mask), layers, self.cost.parameters, self.cost.parameters - cut, flops)
+        spec = shrink_spec(ticket.subnetwork.sites, ticket.subnetwork.mask)
+        return {
+            name: Layer(
+                fresh[name],
+                tuple(
+                    len(spec[name][dim]) if dim in spec.get(name, {}) else size
+                    for dim, size in enumerate(entries.shape)
+                ),
+                outputs.get(name, 0),
+            )
+            for name, entries in mask.items()
+        }
+
+    @cached_property
+    def _outputs(self) -> dict[str, int]:
+        """The dimension of each weight that its outputs are; {} for a network that cannot be exported: the first."""
+        try:
+            return self.sites.outputs
+        except ValueError:
+            return {}
 
     def _anatomy(self, ticket: Ticket) -> dict[str, Anatomy]:
         """What a method's ticket looks like inside; nothing for the dense network and for controls."""
-        if ticket.method is None or ticket.arm is not None or isinstance(ticket.subnetwork, SmallUnits):
+        if ticket.method is None or ticket.arm is not None or not isinstance(ticket.subnetwork, MaskedWeights):
             return {}
         row = self.store.row(self.spec(self.dense(ticket.seed)).id)
         # a dense model that was given was not seen on its way
@@ -248,10 +283,10 @@ class Trainings:
             ticket.subnetwork.mask, ticket.prunable, initial, None if end is None else self.store.tensors(end)
         )
 
-    @cached_property
+    @property
     def sites(self) -> Sites:
         """Of the task's network."""
-        return find_sites(self.task.fresh(0), self.task.example_inputs())
+        return self.task.sites
 
     @property
     def cost(self) -> Cost:
@@ -272,6 +307,7 @@ class Trainings:
         size: Size,
         search_flops: float,
         seconds: float,
+        timing: Timing | None,
     ) -> Row:
         return Row(
             id=run,
@@ -290,6 +326,9 @@ class Trainings:
             layers=size.layers,
             parameters=size.parameters,
             nonzero=size.nonzero,
+            macs=size.macs,
+            widths=size.widths,
+            latency=timing,
             mask_digest=digest(ticket.subnetwork.mask),
             anatomy=self._anatomy(ticket),
             curve=measurement.curve,
@@ -299,6 +338,7 @@ class Trainings:
             train_flops=size.train_flops,
             search_flops=search_flops,
             seconds=round(seconds, 3),
+            search=ticket.search if ticket.arm is None else Search(),
             snapshots=snapshots,
             artefacts=artefacts,
             machine={
@@ -332,7 +372,7 @@ def _described(ticket: Ticket) -> str:
 
 
 def _check_cut(state: State, ticket: Ticket, task: Task) -> None:
-    if isinstance(ticket.subnetwork, SmallUnits):
+    if not isinstance(ticket.subnetwork, MaskedWeights):
         return  # what is gone cannot grow
     grown = [name for name, kept in ticket.subnetwork.mask.items() if name in state and bool(state[name][~kept].any())]
     if grown:

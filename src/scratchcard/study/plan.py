@@ -76,7 +76,7 @@ def planned(
         for method, plan in methods:
             for level in range(1, len(plan.densities)):
                 yield causes.spec(method.label, seed, level, None, 0)
-                for own in method.own_arms:
+                for own in method.own_arms(level):
                     yield causes.spec(method.label, seed, level, own.label, 0)
                 if control_levels is None or level in control_levels or level == plan.primary:
                     for arm in (arm for arm in arms if arm.label not in plan.left_out):

@@ -77,7 +77,7 @@ class Causes:
             task_digest(task),
             _text(recipe),
             {method.label: Cause(method.label, _text(method)) for method in methods},
-            {arm.label: Cause(arm.label, _text(arm)) for arm in (*arms, *(a for m in methods for a in m.own_arms))},
+            {arm.label: Cause(arm.label, _text(arm)) for arm in (*arms, *(a for m in methods for a in m.own_arms(1)))},
         )
 
     def spec(self, method: str | None, seed: int, level: int, arm: str | None, replicate: int) -> RunSpec:
@@ -102,10 +102,11 @@ class Causes:
 def canonical(value: Any) -> Any:
     """The value as JSON data that keeps types apart: 1, 1.0, True and "1" are four different causes.
 
-    Fields of a dataclass marked {"identity": False} are left out; code is given by its source digest.
+    Fields of a dataclass marked {"identity": False} are left out, and so are those marked "added" (later than runs that
+    should keep their identity) at their default; code is given by its source digest.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [field for field in dataclasses.fields(value) if field.metadata.get("identity", True)]
+        fields = [field for field in dataclasses.fields(value) if _is_cause(field, getattr(value, field.name))]
         ours = type(value).__module__.startswith("scratchcard.")
         return {
             "type": type(value).__qualname__ if ours else source_digest(type(value)),
@@ -118,6 +119,11 @@ def canonical(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {"mapping": sorted(([canonical(key), canonical(part)] for key, part in value.items()), key=json.dumps)}
     return {"source": source_digest(value)}
+
+
+def _is_cause(field: dataclasses.Field[Any], value: Any) -> bool:
+    marked = field.metadata.get("identity", True)
+    return value != field.default if marked == "added" else bool(marked)
 
 
 def task_digest(task: Task) -> str:

@@ -28,7 +28,7 @@ import torch
 from pydantic import ValidationError
 
 from scratchcard.row import FORMAT, Artefact, Row, Rows, StudySpec
-from scratchcard.types import State, WeightMask
+from scratchcard.types import State
 
 
 class StoreError(ValueError):
@@ -100,11 +100,12 @@ class Store:
 
     # tickets
 
-    def write_ticket(self, run: str, facts: dict[str, Any], mask: WeightMask) -> None:
-        """Keep a ticket: a few JSON facts and its mask, one bit per weight."""
-        packed = {name: torch.from_numpy(np.packbits(kept.numpy())) for name, kept in mask.items()}
-        artefact = self._write_tensors(f"tickets/{run}.safetensors", packed)
-        shapes = {name: list(kept.shape) for name, kept in mask.items()}
+    def write_ticket(self, run: str, facts: dict[str, Any], tensors: State) -> None:
+        """Keep a ticket: a few JSON facts, its masks at one bit per entry, and weights that come with it."""
+        masks = {name: tensor for name, tensor in tensors.items() if tensor.dtype == torch.bool}
+        packed = {name: torch.from_numpy(np.packbits(kept.numpy())) for name, kept in masks.items()}
+        artefact = self._write_tensors(f"tickets/{run}.safetensors", {**tensors, **packed})
+        shapes = {name: list(kept.shape) for name, kept in masks.items()}
         self._write(
             f"tickets/{run}.json", json.dumps({**facts, "shapes": shapes, "mask": artefact.model_dump()}).encode()
         )
@@ -113,8 +114,8 @@ class Store:
         """The ids of all tickets found so far."""
         return self._ids("tickets")
 
-    def ticket(self, run: str) -> tuple[dict[str, Any], WeightMask]:
-        """A ticket's facts and mask.
+    def ticket(self, run: str) -> tuple[dict[str, Any], State]:
+        """A ticket's facts, masks and weights.
 
         Raises:
             Damaged: what was kept of it has changed.
@@ -124,7 +125,7 @@ class Store:
             facts = json.loads(path.read_bytes())
             shapes: dict[str, list[int]] = facts.pop("shapes")
             packed = self.tensors(Artefact(**facts.pop("mask")))
-            mask = {
+            masks = {
                 name: torch.from_numpy(np.unpackbits(packed[name].numpy(), count=int(np.prod(shape))))
                 .bool()
                 .view(shape)
@@ -134,7 +135,7 @@ class Store:
             if isinstance(error, Damaged):
                 raise
             raise Damaged(self.spoilt_ticket(run, error)) from error
-        return facts, mask
+        return facts, {**packed, **masks}
 
     def spoilt_ticket(self, run: str, error: Exception) -> str:
         """The sentence about a ticket that is not as it was written."""

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from scratchcard.methods.arms import ARMS, PAPER, USUAL, refusal
+from scratchcard.methods.arms import ARMS, PAPER, RETHINKING, USUAL, refusal
 from scratchcard.methods.imp import IMP
 from scratchcard.methods.ticket import Arm, Method
 from scratchcard.row import MethodPlan, Rows, StudySpec
@@ -33,9 +33,10 @@ class Study:
     task: Task
     recipe: Recipe = field(default_factory=Recipe)
     methods: Sequence[Method] = (IMP(),)
-    arms: Sequence[Arm | str] | str = USUAL
-    """Controls, as objects or by their label in `ARMS`; "paper" for those of Frankle & Carbin, "all" for every one that
-    fits the task. Dense network and tickets are always run."""
+    arms: Sequence[Arm | str] | str = "usual"
+    """Controls, as objects or by their label in `ARMS`; "usual" for fresh weights and random masks, and for what trains
+    inherited architectures from scratch, where they fit; "paper" for those of Frankle & Carbin, "rethinking" for those
+    of Liu et al., "all" for every one that fits the task. Dense network and tickets are always run."""
     control_levels: Sequence[int] | None = None
     """The levels at which controls are run besides each method's primary one; None: at all levels."""
     seeds: int | Sequence[int] = 5
@@ -64,8 +65,9 @@ class Study:
                 raise ValueError(
                     f"a study's {name} must be sc.{kind.__name__}, got {type(getattr(self, name)).__name__}"
                 )
-        presets = {"paper": PAPER, "all": tuple(ARMS)}
+        presets = {"usual": USUAL + RETHINKING, "paper": PAPER, "rethinking": RETHINKING, "all": tuple(ARMS)}
         whichever_fit = self.arms == "all"
+        usual = self.arms == "usual"
         if isinstance(self.arms, str) and self.arms in presets:
             object.__setattr__(self, "arms", presets[self.arms])
         for name in ("methods", "arms"):
@@ -81,7 +83,7 @@ class Study:
             )
         for arm in self.arms:
             if isinstance(arm, str) and arm not in ARMS:
-                raise ValueError(unknown("control", arm, (*ARMS, "paper", "all")))
+                raise ValueError(unknown("control", arm, (*ARMS, *presets)))
         object.__setattr__(self, "arms", tuple(ARMS[arm] if isinstance(arm, str) else arm for arm in self.arms))
         object.__setattr__(self, "methods", tuple(self.methods))
         for kind, labels in (
@@ -96,6 +98,10 @@ class Study:
                 )
         if not self.methods:
             raise ValueError("a study needs at least one method, e.g. methods=[sc.IMP()]")
+        if usual:
+            inherited = [method.inherits and method.units != "weights" for method in self.methods]
+            chosen = {*(RETHINKING if any(inherited) else ()), *(() if all(inherited) else USUAL)}
+            object.__setattr__(self, "arms", tuple(arm for arm in self.controls if arm.label in chosen))
         if self.control_levels is not None:
             object.__setattr__(self, "control_levels", tuple(self.control_levels))
             if not all(isinstance(level, int) and level >= 1 for level in self.control_levels):
@@ -150,7 +156,7 @@ class Study:
                 primary=primary,
                 left_out={arm.label: why for arm in self.controls if (why := refusal(arm, method, self.task))},
             )
-        own = list(dict.fromkeys(arm.label for method in self.methods for arm in method.own_arms))
+        own = list(dict.fromkeys(arm.label for method in self.methods for arm in method.own_arms(1)))
         return StudySpec(
             name=self.name or self.task.name,
             task=self.task.name,

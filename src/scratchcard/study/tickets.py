@@ -9,11 +9,11 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from scratchcard.masks.compare import digest
-from scratchcard.methods.ticket import Dense, End, Method, Ticket
+from scratchcard.methods.ticket import Dense, End, Handed, Method, Ticket
 from scratchcard.networks.sites import Sites
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
-from scratchcard.row import Frozen
+from scratchcard.row import Frozen, Search
 from scratchcard.study.store import Damaged, Store
 from scratchcard.training.task import Task
 
@@ -28,23 +28,28 @@ class Facts(Frozen):
     level: int
     prunable: tuple[str, ...]
     start: dict[str, int | bool]
-    """Fields of the `Dense` or `End` whose weights it starts from."""
+    """Fields of the `Dense`, `End` or `Handed` whose weights it starts from."""
+    handed: bool = False
+    """Whether its weights lie here too: those that a search left."""
     start_step: int
     changes: dict[str, Any]
     """Fields of the recipe in which its training differs."""
     search_flops: float
     """What finding it cost, standalone."""
+    search: Search = Search()
     mask_digest: str
     inverse_digest: str | None
 
 
-_INVERSE = "inverse of "
+_INVERSE, _WEIGHTS = "inverse of ", "weights of "
 
 
 def keep(store: Store, run: str, ticket: Ticket, search_flops: float) -> None:
     """Keep a method's ticket under the id of its run; one that is there already is left as it is."""
     assert ticket.method is not None, "a ticket was found by a method"
-    assert isinstance(ticket.start, Dense | End), "a method's ticket starts from weights that its trainings left"
+    assert isinstance(ticket.start, Dense | End | Handed), (
+        "a method's ticket starts from weights that its trainings left"
+    )
     facts = Facts(
         method=ticket.method.label,
         units="channels" if isinstance(ticket.subnetwork, SmallUnits) else "weights",
@@ -52,15 +57,18 @@ def keep(store: Store, run: str, ticket: Ticket, search_flops: float) -> None:
         level=ticket.level,
         prunable=ticket.prunable,
         start=asdict(ticket.start),
+        handed=ticket.weights is not None,
         start_step=ticket.start_step,
         changes={name: list(value) if isinstance(value, tuple) else value for name, value in ticket.changes.items()},
         search_flops=search_flops,
+        search=ticket.search,
         mask_digest=digest(ticket.subnetwork.mask),
         inverse_digest=None if ticket.inverse is None else digest(ticket.inverse),
     ).model_dump(mode="json")
     inverse = {_INVERSE + name: kept for name, kept in (ticket.inverse or {}).items()}
+    weights = {_WEIGHTS + name: value for name, value in (ticket.weights or {}).items()}
     if run not in store.ticket_ids() or store.ticket(run)[0] != facts:
-        store.write_ticket(run, facts, {**ticket.subnetwork.mask, **inverse})
+        store.write_ticket(run, facts, {**ticket.subnetwork.mask, **inverse, **weights})
 
 
 def kept(store: Store, run: str, method: Method, task: Task, sites: Callable[[], Sites]) -> tuple[Ticket, float]:
@@ -76,12 +84,16 @@ def kept(store: Store, run: str, method: Method, task: Task, sites: Callable[[],
     Raises:
         Damaged: it is not what was kept.
     """
-    plain, masks = store.ticket(run)
-    mask = {name: kept for name, kept in masks.items() if not name.startswith(_INVERSE)}
-    inverse = {name.removeprefix(_INVERSE): kept for name, kept in masks.items() if name not in mask} or None
+    plain, tensors = store.ticket(run)
+    inverse, weights = (
+        {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)} or None
+        for prefix in (_INVERSE, _WEIGHTS)
+    )
+    mask = {name: kept for name, kept in tensors.items() if not name.startswith((_INVERSE, _WEIGHTS))}
     try:
         facts = Facts.model_validate(plain)
-        start = End(**facts.start) if "level" in facts.start else Dense(**facts.start)  # pyright: ignore[reportArgumentType]
+        kind = End if "level" in facts.start else Handed if facts.handed else Dense
+        start = kind(**facts.start)  # pyright: ignore[reportArgumentType]
     except (ValidationError, TypeError) as error:
         raise Damaged(store.spoilt_ticket(run, error)) from error
     if digest(mask) != facts.mask_digest or (None if inverse is None else digest(inverse)) != facts.inverse_digest:
@@ -96,5 +108,7 @@ def kept(store: Store, run: str, method: Method, task: Task, sites: Callable[[],
         facts.start_step,
         {name: tuple(value) if isinstance(value, list) else value for name, value in facts.changes.items()},
         inverse=inverse,
+        weights=weights,
+        search=facts.search,
     )
     return ticket, facts.search_flops

@@ -43,7 +43,7 @@ def run_study(study: Study, store: Store, specs: list[RunSpec], workers: int, sh
     finished = {spec.id for spec in specs if store.finished(spec.id)}
     shown.at(len(finished))
     # what a method trains besides its tickets is a part of its chain
-    own = {(method.label, arm.label) for method in study.methods for arm in method.own_arms}
+    own = {(method.label, arm.label) for method in study.methods for arm in method.own_arms(1)}
 
     def chained(spec: RunSpec) -> bool:
         arm = None if spec.arm is None else spec.arm.label
@@ -174,22 +174,34 @@ def run_chain(trainings: Trainings, study: Study, label: str, seed: int) -> Iter
         Stopped: a training that the chain needs ended without a result.
     """
     method = next(method for method in study.methods if method.label == label)
-    store, spent = trainings.store, 0.0
-
-    def train(ticket: Ticket, stops: Collection[int]) -> Iterator[Snapshot]:
-        nonlocal spent
-        yield from trainings.train(ticket, stops, search_flops=spent)
-        row = store.row(trainings.spec(ticket).id)
-        assert row is not None, "a training that was iterated to its end left no row"
-        spent += row.train_flops
-
-    for ticket in method.find(study.task, study.recipe, seed, train):
+    store, asked = trainings.store, Asked(trainings)
+    for ticket in method.find(study.task, study.recipe, seed, asked):
         run = trainings.spec(ticket).id
-        found = spent + ticket.scoring_flops
+        found = asked.spent + ticket.scoring_flops
         keep(store, run, ticket, found)
         yield run
         for _ in trainings.train(ticket, (trainings.recipe_of(ticket).steps,), search_flops=found):
             pass
+
+
+class Asked:
+    """The trainings that a method asks for, and what they cost."""
+
+    def __init__(self, trainings: Trainings) -> None:
+        self._trainings = trainings
+        self.spent = 0.0
+        """Training FLOPs of the rows that were asked for."""
+
+    def __call__(self, ticket: Ticket, stops: Collection[int]) -> Iterator[Snapshot]:
+        """Yield the snapshots at `stops`; a training that is iterated to its end leaves a row."""
+        yield from self._trainings.train(ticket, stops, search_flops=self.spent)
+        row = self._trainings.store.row(self._trainings.spec(ticket).id)
+        assert row is not None, "a training that was iterated to its end left no row"
+        self.spent += row.train_flops
+
+    def search(self, ticket: Ticket, stops: Collection[int]) -> Iterator[Snapshot]:
+        """Yield live snapshots of a training that leaves nothing in the store."""
+        return self._trainings.search(ticket, stops)
 
 
 def run_control(trainings: Trainings, study: Study, spec: RunSpec) -> str:
@@ -199,7 +211,7 @@ def run_control(trainings: Trainings, study: Study, spec: RunSpec) -> str:
     method = next(method for method in study.methods if method.label == spec.method.label)
     arm = next(arm for arm in study.controls if arm.label == spec.arm.label)
     ticket, search_flops = kept(trainings.store, spec.ticket.id, method, study.task, lambda: trainings.sites)
-    control = next(islice(arm(ticket, study.recipe, spec.seed), spec.replicate, None))
+    control = next(islice(arm(ticket, study.recipe, spec.seed, study.task), spec.replicate, None))
     assert trainings.spec(control) == spec, "a control is the run that was planned"
     try:
         for _ in trainings.train(control, search_flops=search_flops):

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from scratchcard.networks.forward import call, read_state
+from scratchcard.networks.forward import call, read_state, write_state
 from scratchcard.training.augment import augment
+from scratchcard.training.besides import what_else
 from scratchcard.training.data import Data, batches
 from scratchcard.training.metrics import PerBatch
 from scratchcard.training.recipe import Recipe
@@ -48,6 +49,7 @@ def train(
     optimizer = recipe.make_optimizer(model.parameters())
     peak_rates = [group["lr"] for group in optimizer.param_groups]
     stop_at, last = frozenset(stops), max(stops, default=start)
+    besides = what_else(model, optimizer, recipe, seed)
     feed = batches(data.train, recipe.batch_size, seed, start, device)
     chance = derive(seed, "dropout")
     factor, total, since = None, torch.zeros((), device=device), start
@@ -57,7 +59,8 @@ def train(
         for step in range(start, last + 1):
             if step in stop_at:
                 outer.restore()
-                yield Snapshot(step, float(total) / (step - since) if step > since else None, lambda: read_state(model))
+                mean = float(total) / (step - since) if step > since else None
+                yield Snapshot(step, mean, lambda: read_state(model), lambda state: write_state(model, state))
                 outer = _RandomState(device)
                 model.train()
                 total, since = torch.zeros((), device=device), step
@@ -75,15 +78,22 @@ def train(
             with autocast(recipe):
                 value = loss(call(model, as_precise(inputs, recipe)), as_precise(targets, recipe))
             value.backward()
+            for part in besides:
+                part.after_backward(step)
             optimizer.step()
+            for part in besides:
+                part.after_step(step)
             total += value.detach()
     finally:
         outer.restore()
+        for part in besides:
+            part.remove()
 
 
 def placed(model: nn.Module, recipe: Recipe) -> nn.Module:
-    """The model itself, moved to the recipe's device, and to float64 where it says so."""
-    return model.to(device=recipe.device, dtype=torch.float64 if recipe.precision == "float64" else None)
+    """The model itself, moved to the recipe's device, to float64 and channels last where it says so."""
+    model.to(device=recipe.device, dtype=torch.float64 if recipe.precision == "float64" else None)
+    return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
 
 
 def autocast(recipe: Recipe) -> AbstractContextManager[object]:
@@ -94,12 +104,17 @@ def autocast(recipe: Recipe) -> AbstractContextManager[object]:
 
 
 def as_precise(batch: Tensors, recipe: Recipe) -> Tensors:
-    """The batch with floating-point tensors in float64 where the recipe says so."""
-    if recipe.precision != "float64":
+    """The batch with floating-point tensors in float64, and images channels last, where the recipe says so."""
+    if recipe.precision != "float64" and not recipe.channels_last:
         return batch
-    return tree_map(
-        lambda leaf: leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, batch
-    )
+
+    def changed(leaf: object) -> object:
+        if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
+            return leaf
+        leaf = leaf.double() if recipe.precision == "float64" else leaf
+        return leaf.contiguous(memory_format=torch.channels_last) if recipe.channels_last and leaf.dim() == 4 else leaf
+
+    return tree_map(changed, batch)
 
 
 class _RandomState:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from torch import nn
 from scratchcard.training.augment import AUGMENTATIONS
 from scratchcard.words import unknown
 
+Precision = Literal["float32", "bfloat16", "float64", "block8"]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -21,7 +22,8 @@ MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 class Recipe:
     """Everything about a training that is neither the network, the data nor the seed.
 
-    Steps are optimizer steps (one batch each). All fields are identity, except `device` and `eval_batch_size`.
+    Steps are optimizer steps (one batch each). All fields are identity, except `device` and `eval_batch_size`; one that
+    is marked as added is left out of it at its default, so that runs from before it was there keep theirs.
     """
 
     steps: int = 1000
@@ -41,13 +43,19 @@ class Recipe:
     """Steps over which the learning rate rises linearly from 0 (Frankle & Carbin 2019, App. I.5)."""
     augment: tuple[str, ...] = ()
     """Any of "pad-crop", "flip"; for image tensors [B, C, H, W]."""
-    precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    """bfloat16 is autocast: the weights stay float32."""
+    precision: Precision = "float32"
+    """bfloat16 is autocast: the weights stay float32. block8 emulates 8-bit block floating point with stochastic
+    rounding in float32 (`training.block_floating`): what low precision does to a training, not its speed."""
     eval_every: int = 100
     """Steps between two evaluations of validation loss and test metric."""
     eval_batch_size: int = field(default=1000, metadata={"identity": False})
     device: str = field(default="cpu", metadata={"identity": False})
     """"cpu", "cuda", "cuda:1", "mps" ...: recorded with each run, not identity."""
+    scale_l1: float = field(default=0.0, metadata={"identity": "added"})
+    """Strength of an L1 penalty on all scaling factors (weights of batch normalisation, gates), by its subgradient
+    (Liu et al. 2017, network slimming, eq. 1)."""
+    channels_last: bool = field(default=False, metadata={"identity": "added"})
+    """Images and the weights of convolutions lie in memory channels last; what CPUs convolve faster."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained, naming every field that is off.
@@ -61,8 +69,8 @@ class Recipe:
             raise ValueError(unknown("optimizer", self.optimizer, OPTIMIZERS))
         if self.schedule not in ("constant", "step", "cosine"):
             raise ValueError(unknown("schedule", self.schedule, ("constant", "step", "cosine")))
-        if self.precision not in ("float32", "bfloat16", "float64"):
-            raise ValueError(unknown("precision", self.precision, ("float32", "bfloat16", "float64")))
+        if self.precision not in get_args(Precision):
+            raise ValueError(unknown("precision", self.precision, get_args(Precision)))
         for name in self.augment:
             if name not in AUGMENTATIONS:
                 raise ValueError(unknown("augmentation", name, AUGMENTATIONS))
@@ -77,6 +85,7 @@ class Recipe:
                 "in [0, 1), and 0 for adam and adamw, which have their own",
             ),
             "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
+            "scale_l1": (0 <= self.scale_l1 < math.inf, "0 or more"),
             "gamma": (0 < self.gamma < math.inf, "a positive number"),
             "warmup": (0 <= self.warmup <= self.steps, f"between 0 and the {self.steps} steps"),
             "nesterov": (not self.nesterov or self.momentum > 0, "used only with momentum > 0"),

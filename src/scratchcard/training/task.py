@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from scratchcard.networks.forward import call, with_state
+from scratchcard.networks.sites import Sites, find_sites
 from scratchcard.training.data import Data, sequential
 from scratchcard.training.loop import as_precise, autocast, placed
 from scratchcard.training.metrics import LOSSES, METRICS, Metric, PerBatch
@@ -82,6 +84,19 @@ class Task:
         if isinstance(self.metric, Metric):
             return self.metric
         return Metric("loss", self.loss_of, higher_is_better=False) if self.metric == "loss" else METRICS[self.metric]
+
+    @cached_property
+    def sites(self) -> Sites:
+        """The sites of its network: which units can be removed, found once.
+
+        Raises:
+            ValueError: the network cannot be read.
+        """
+        return find_sites(self.fresh(0), self.example_inputs())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what can be found again: the sites of a network do not travel between processes."""
+        return {name: value for name, value in self.__dict__.items() if name != "sites"}
 
     def fresh(self, seed: int, width: float | None = None) -> nn.Module:
         """A freshly initialised network, a function of the seed.

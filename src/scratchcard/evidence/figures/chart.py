@@ -38,6 +38,8 @@ class Figure:
     """Whether two such figures stand side by side where there is room."""
     words: int = 1
     """Columns at the left of the table that hold names and no numbers."""
+    paper: dict[str, Any] | None = None
+    """What a file shows instead, where `spec` leaves a choice to its reader."""
 
 
 class Style:

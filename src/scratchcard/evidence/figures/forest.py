@@ -15,7 +15,7 @@ from scratchcard.evidence.comparison import Comparison, effect_text
 from scratchcard.evidence.figures.chart import FAR, Figure, finished, tooltip
 from scratchcard.evidence.figures.looks import GREY, INK, ZONE, looks_by_family
 from scratchcard.evidence.means import ArmMean
-from scratchcard.evidence.summary import metric_text
+from scratchcard.evidence.summary import metric_text, sd_text
 from scratchcard.row import StudySpec
 
 
@@ -78,8 +78,8 @@ def arms_figure(means: Sequence[ArmMean], study: StudySpec) -> Figure:
         "interval, the vertical line is the dense network. Intervals that overlap may still belong to arms that "
         "differ: seeds are paired in the differences above, not here."
     )
-    header = ["arm", "n seeds", "mean", f"{_confidence(study)} interval"]
-    table = [[m.arm, str(m.n), *_parts(m, study)] for m in means]
+    header = ["arm", "n seeds", "mean", f"{_confidence(study)} interval", "standard deviation"]
+    table = [[m.arm, str(m.n), *_parts(m, study), "–" if isnan(m.sd) else sd_text(m.sd, study)] for m in means]  # noqa: RUF001
     return Figure("arms", "All arms side by side", caption + beyond, spec, header, table)
 
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from itertools import zip_longest
 
+from scratchcard.evidence.emergence import emerged
 from scratchcard.evidence.figures.anatomy import anatomy_figures
 from scratchcard.evidence.figures.chart import Figure
 from scratchcard.evidence.figures.density import metric_figures, overview_figure, stop_figures
+from scratchcard.evidence.figures.emergence import emergence_figures
 from scratchcard.evidence.figures.forest import arms_figure, difference_figure
 from scratchcard.evidence.figures.layers import layer_figure
 from scratchcard.evidence.figures.learning import curve_figures
+from scratchcard.evidence.figures.tradeoff import trade_off_figure
+from scratchcard.evidence.figures.widths import widths_figure
 from scratchcard.evidence.inside import inside, layer_densities
 from scratchcard.evidence.means import arm_means
 from scratchcard.evidence.summary import around, learning_curves, summarise
+from scratchcard.evidence.tradeoff import timing_conditions, trade_off, units_were_cut
 from scratchcard.evidence.verdict import MethodVerdict
+from scratchcard.evidence.widths import widths
 from scratchcard.row import Rows
 
 CURVES = 5
@@ -21,11 +27,17 @@ CURVES = 5
 
 
 def figures_of_study(rows: Rows) -> list[Figure]:
-    """The figures that compare methods; none for a study of one method."""
-    lines = summarise(rows)
-    if len(rows.study.methods) < 2 or not any(line.arm == "ticket" and line.metric(rows.study) for line in lines):
-        return []
-    return [overview_figure(lines, rows.study)]
+    """The figures that compare methods, and those about size and speed where whole units were cut."""
+    lines, study = summarise(rows), rows.study
+    figures = []
+    seen = any(line.arm == "ticket" and line.metric(study) for line in lines)
+    if len(study.methods) > 1 and seen:
+        figures.append(overview_figure(lines, study))
+    if seen and units_were_cut(rows):
+        figures.append(trade_off_figure(trade_off(rows), study, timing_conditions(rows)))
+    if narrow := [found for name, plan in study.methods.items() if (found := widths(rows, name, plan.primary))]:
+        figures.append(widths_figure(narrow))
+    return figures
 
 
 def figures_of_method(rows: Rows, said: MethodVerdict) -> list[Figure]:
@@ -43,6 +55,8 @@ def figures_of_method(rows: Rows, said: MethodVerdict) -> list[Figure]:
     levels = [line.level for line in lines if line.arm == "ticket" and line.runs]
     if curves := learning_curves(rows, method, around(levels, CURVES, primary)):
         figures += curve_figures(curves, study, primary)
+    if drawn := emerged(rows, method, primary):
+        figures += emergence_figures(drawn)
     if densities := layer_densities(rows, method):
         figures.append(layer_figure(densities, {line.level: line.density for line in lines if line.arm == "ticket"}))
     if found := inside(rows, method, primary):

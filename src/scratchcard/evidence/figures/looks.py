@@ -38,6 +38,22 @@ DARK = {
     "#c1440e": "#ff9d66",
     "#a01247": "#ff7fa8",
     "#5b1a5e": "#c493ff",
+    # distances from none to the largest (viridis, reversed), alike on both pages
+    **{
+        colour: colour
+        for colour in (
+            "#fde725",
+            "#b5de2b",
+            "#6ece58",
+            "#35b779",
+            "#1f9e89",
+            "#26828e",
+            "#31688e",
+            "#3e4989",
+            "#482878",
+            "#440154",
+        )
+    },
     # shares of a layer, from all of it to next to nothing; text on the strong and on the pale ones
     "#08306b": "#d6ecfb",
     "#0b559f": "#a6d4f2",
@@ -53,6 +69,7 @@ DARK = {
 """Every colour of a figure on white -> what it is on a dark page."""
 
 SHARES = list(DARK)[-10:-2]
+DISTANCES = [colour for colour, dark in DARK.items() if colour == dark]
 
 
 @dataclass(frozen=True)
@@ -86,6 +103,7 @@ PREFERRED = {
     "fresh-init": OTHERS[0],
     "own-init-resample": OTHERS[3],
     "own-init-shuffle": OTHERS[4],
+    "lottery-init": OTHERS[1],
     "sign-redrawn": OTHERS[5],
     "sign-constant": OTHERS[6],
     "random-sign-constant": OTHERS[7],
@@ -95,6 +113,13 @@ PREFERRED = {
     "inverted-scores": OTHERS[4],
     "uniform-width": OTHERS[5],
     "continued": OTHERS[6],
+    "search": OTHERS[0],
+    "guided": OTHERS[2],
+    "transferred": OTHERS[7],
+    "fine-tune-full-schedule": OTHERS[0],
+    "scratch-e": OTHERS[1],
+    "scratch-b": OTHERS[2],
+    "scratch-b-strict": OTHERS[3],
 }
 """Looks of the arms that are known; those of one family differ."""
 LEVELS = [

@@ -1,0 +1,211 @@
+"""Arms that ask what inherited weights are worth: fine-tune, or train the same architecture from scratch, and how long.
+
+Source: Liu et al. 2019, Rethinking the Value of Network Pruning, sections 3 to 5. A scratch arm is physically small
+before it is initialised. Wang et al. 2023, Why Is the State of Neural Network Pruning so Confusing? show that the
+conclusion depends on the rate of fine-tuning, so the whole schedule is an arm too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+
+import torch
+
+from scratchcard.methods.ticket import Dense, Scratch, Ticket
+from scratchcard.networks.cost import cost
+from scratchcard.networks.speedup import sparse_speedup
+from scratchcard.networks.stages import Pattern, guided_positions, guided_widths, position_pattern, width_pattern
+from scratchcard.networks.subnetwork import MaskedWeights
+from scratchcard.networks.units import SmallUnits
+from scratchcard.training.recipe import Recipe
+from scratchcard.training.seeds import derive
+from scratchcard.training.task import Task
+
+
+# how many are drawn does not change any one of them
+def _draws(number: int = 1) -> int:
+    return field(default=number, metadata={"identity": False})
+
+
+@dataclass(frozen=True)
+class FullSchedule:
+    """The ticket's inherited weights trained by the study's whole recipe: is it the small rate that held them back?"""
+
+    replicates: int = field(default=1, init=False, metadata={"identity": False})
+
+    @property
+    def label(self) -> str:
+        """The name in rows: "fine-tune-full-schedule"."""
+        return "fine-tune-full-schedule"
+
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
+        """Yield the ticket with the recipe of the dense training."""
+        yield replace(ticket, changes={}, start_step=0, arm=self)
+
+
+@dataclass(frozen=True)
+class ScratchE:
+    """The ticket's structure from fresh weights, as many epochs as the dense network: are inherited weights worth it?"""
+
+    replicates: int = _draws()
+
+    @property
+    def label(self) -> str:
+        """The name in rows: "scratch-e"."""
+        return "scratch-e"
+
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
+        """Yield the structure with fresh weights of its own size, one per replicate."""
+        for replicate in range(self.replicates):
+            yield _from_scratch(self, ticket, seed, replicate, {})
+
+
+@dataclass(frozen=True)
+class ScratchB:
+    """As scratch-E, for as many floating-point operations as the dense training: int(E x F_dense / F_small) steps.
+
+    Milestones and warm-up are stretched in proportion. The same fresh weights as scratch-E.
+    """
+
+    strict: bool = False
+    """Whether the steps that the ticket was fine-tuned for are added: E x F_dense / F_small + E_fine-tuning."""
+    cap: float | None = None
+    """At most so many times the dense steps; the paper's ImageNet runs have 2."""
+    replicates: int = _draws()
+
+    def __post_init__(self) -> None:
+        """Refuse a cap below 1."""
+        if self.cap is not None and not 1 <= self.cap < float("inf"):
+            raise ValueError(f"scratch-b is capped at 1 or more times the dense steps, got cap={self.cap}")
+
+    @property
+    def label(self) -> str:
+        """The name in rows: "scratch-b", "scratch-b-strict", "scratch-b-cap-2"."""
+        return "scratch-b" + ("-strict" if self.strict else "") + (f"-cap-{self.cap:g}" if self.cap else "")
+
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
+        """Yield the structure with fresh weights and a longer training, one per replicate."""
+        ratio = max(1.0, flops_ratio(ticket, task))
+        steps = int(recipe.steps * min(ratio, self.cap or ratio))
+        if self.strict:
+            steps += replace(recipe, **ticket.changes).steps - ticket.start_step
+        for replicate in range(self.replicates):
+            yield _from_scratch(self, ticket, seed, replicate, stretched(recipe, steps))
+
+
+@dataclass(frozen=True)
+class LotteryInit:
+    """The ticket's structure from its own original initial weights: does a lottery need a structured ticket's init?"""
+
+    replicates: int = field(default=1, init=False, metadata={"identity": False})
+
+    @property
+    def label(self) -> str:
+        """The name in rows: "lottery-init"."""
+        return "lottery-init"
+
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
+        """Yield the ticket at the initialisation of its search, with the recipe of the dense training."""
+        yield replace(ticket, start=Dense(0), start_step=0, changes={}, weights=None, arm=self)
+
+
+@dataclass(frozen=True)
+class Guided:
+    """A new structure by the ticket's own statistics, averaged over each stage: is it more than how much goes where?
+
+    Of units: every site of a stage keeps the stage's mean share. Of weights: a random mask with the stage's mean share at
+    each position of the kernels.
+    """
+
+    replicates: int = _draws()
+
+    @property
+    def label(self) -> str:
+        """The name in rows: "guided"."""
+        return "guided"
+
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
+        """Yield a network of the ticket's stage-wise widths or positions, one per replicate."""
+        yield from _patterned(self, ticket, seed, task, pattern_of(ticket, task))
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """As guided, with the statistics of another network or another data set: do they carry over?"""
+
+    pattern: Pattern
+    """One entry per stage, largest feature maps first, e.g. ((0.9,), (0.6,), (0.2,)); see `pattern_of`."""
+    source: str
+    """Where it was taken from, for the label: "vgg-16"."""
+    replicates: int = _draws()
+
+    def __post_init__(self) -> None:
+        """Refuse shares that are none."""
+        object.__setattr__(self, "pattern", tuple(tuple(stage) for stage in self.pattern))
+        if not self.pattern or not all(stage and all(0 <= share <= 1 for share in stage) for stage in self.pattern):
+            raise ValueError(
+                f"a pattern has shares in [0, 1] for every stage, e.g. ((0.9,), (0.6,)); got {self.pattern}"
+            )
+        if not self.source:
+            raise ValueError("a transferred pattern needs a source, a short name of where it was taken from")
+
+    @property
+    def label(self) -> str:
+        """The name in rows, e.g. "transferred-vgg-16"."""
+        return f"transferred-{self.source}"
+
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
+        """Yield a network of the pattern's widths or positions, one per replicate."""
+        yield from _patterned(self, ticket, seed, task, self.pattern)
+
+
+def pattern_of(ticket: Ticket, task: Task) -> Pattern:
+    """What a ticket keeps in each stage: to be used for another network, by `Transferred`.
+
+    Args:
+        ticket: of units, or of weights.
+        task: whose network it is of.
+    """
+    if isinstance(ticket.subnetwork, SmallUnits):
+        return width_pattern(task.sites, {name: ticket.subnetwork.mask[name] for name in ticket.prunable})
+    return position_pattern(task.sites, ticket.subnetwork.mask, ticket.prunable)
+
+
+def flops_ratio(ticket: Ticket, task: Task) -> float:
+    """Forward operations of the dense network / those of the ticket's, by one counter; of weight masks in theory."""
+    model, inputs = task.fresh(0), task.example_inputs()
+    if isinstance(ticket.subnetwork, SmallUnits):
+        small = ticket.subnetwork.trainable(model)
+        return cost(model, inputs).forward_flops / cost(small, inputs).forward_flops
+    return sparse_speedup(model, ticket.subnetwork.mask, inputs)
+
+
+def stretched(recipe: Recipe, steps: int) -> dict[str, Any]:
+    """In what a training of other length differs from the recipe: milestones and warm-up in proportion, rounded down."""
+    return {
+        "steps": steps,
+        "milestones": tuple(int(Fraction(milestone, recipe.steps) * steps) for milestone in recipe.milestones),
+        "warmup": int(Fraction(recipe.warmup, recipe.steps) * steps),
+    }
+
+
+def _from_scratch(
+    arm: ScratchE | ScratchB | Guided | Transferred, ticket: Ticket, seed: int, replicate: int, changes: dict[str, Any]
+) -> Ticket:
+    # one draw for all arms from scratch, so that they differ in structure or length alone
+    start = Scratch(derive(seed, "scratch", ticket.level, replicate))
+    return replace(ticket, start=start, start_step=0, changes=changes, weights=None, arm=arm, replicate=replicate)
+
+
+def _patterned(arm: Guided | Transferred, ticket: Ticket, seed: int, task: Task, pattern: Pattern) -> Iterator[Ticket]:
+    for replicate in range(arm.replicates):
+        if isinstance(ticket.subnetwork, SmallUnits):
+            made = replace(ticket.subnetwork, mask=guided_widths(task.sites, ticket.prunable, pattern))
+        else:
+            chance = torch.Generator().manual_seed(derive(seed, arm.label, ticket.level, replicate))
+            whole = ticket.subnetwork.mask
+            made = MaskedWeights(guided_positions(task.sites, whole, ticket.prunable, pattern, chance))
+        yield replace(_from_scratch(arm, ticket, seed, replicate, {}), subnetwork=made)

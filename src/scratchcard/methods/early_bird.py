@@ -1,0 +1,270 @@
+"""Early-bird tickets: draw the channel mask while training, stop once it no longer changes, and train only the ticket on.
+
+Source: You et al. 2020, Drawing Early-Bird Tickets, sections 3 and 4: slimming's penalty and scaling factors, a mask by a
+global percentile after every epoch, the distance between masks as the sign that the ticket is there. The ticket inherits
+the search's weights and goes on with its schedule from that epoch. Ours: the search really stops; masks are logged, not
+checkpoints; exactly n - floor(n p) units are kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Literal
+
+from scratchcard.masks.early_bird import READINGS, EarlyBirdDetector, random_distance
+from scratchcard.methods.slimming import SparsityTraining
+from scratchcard.methods.ticket import Dense, Handed, Ticket, Train
+from scratchcard.methods.units import all_weights, best_of_all, cuttable_sites, planned_densities, share_cut
+from scratchcard.networks.cost import cost
+from scratchcard.networks.scaling import Factors, Scaled, find_factors
+from scratchcard.networks.subnetwork import MaskedWeights
+from scratchcard.networks.units import SmallUnits
+from scratchcard.networks.weights import Weight, everything
+from scratchcard.row import Emergence, Search
+from scratchcard.training.recipe import Recipe
+from scratchcard.training.task import Task
+from scratchcard.types import Scores, State, UnitMask
+from scratchcard.words import unknown
+
+
+@dataclass
+class _Level:
+    """What one level's detectors have seen of the search."""
+
+    cut: Fraction
+    detector: EarlyBirdDetector
+    other: EarlyBirdDetector
+    """The other reading, for the report."""
+    steps: list[int] = field(default_factory=list)
+    drawn: State | None = None
+    """Weights at the step at which it fired."""
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class EarlyBird:
+    """Tickets of levels 1 ... `rounds`, all drawn along one search that stops when the last of them has settled."""
+
+    rounds: int = field(default=1, metadata={"identity": False})
+    rate: float = 0.5
+    """Share of the units left that a level cuts, of all sites together."""
+    epsilon: float = 0.1
+    """The raw Hamming distance below which masks count as the same."""
+    patience: int = 5
+    """Length of the queue."""
+    reading: Literal["consecutive", "window"] = "consecutive"
+    """Which distances must be small: each mask's from the one before (the paper), or the newest one's from all older ones
+    in the queue (the released code)."""
+    every: int | None = None
+    """Steps between two masks; None: an epoch."""
+    draw: Literal["emergence", "end"] = "emergence"
+    """"end" searches to the end of the training and draws mask and weights there, and trains them for the same steps as
+    the early ticket: whether it was early enough."""
+    strength: float = 1e-4
+    """Of the L1 penalty on scaling factors, in search and retraining (`penalty_stays`)."""
+    initial: float | None = 0.5
+    """Scaling factors of batch normalisation at the start; None leaves the factory's."""
+    penalty_stays: bool = True
+    """Whether the ticket is trained on under the penalty, as the released CIFAR scripts do."""
+    precision: Literal["block8"] | None = None
+    """"block8": the search is made in 8-bit block floating point, emulated; the ticket is trained in the recipe's."""
+    low_throughout: bool = False
+    """Whether the ticket is trained in `precision` too."""
+    least: float = 1
+    """Units that each site keeps at least: a number from 1, or below 1 a share."""
+    keep: tuple[str, ...] = ()
+    """Names or patterns of sites to keep whole."""
+    only: tuple[str, ...] = ()
+    """Names or patterns of sites: all else is kept whole."""
+
+    units = "channels"
+    inherits = True
+
+    def __post_init__(self) -> None:
+        """Refuse hyper-parameters that mean nothing, and rates at which any two masks would count as the same.
+
+        Raises:
+            ValueError: naming the field, what was seen and what is needed.
+        """
+        if self.rounds < 1 or not isinstance(self.rate, int | float) or not 0 < self.rate < 1:
+            raise ValueError(
+                f"EarlyBird needs rounds of at least 1 and a rate between 0 and 1, got rounds={self.rounds}, "
+                f"rate={self.rate}"
+            )
+        if self.draw not in ("emergence", "end"):
+            raise ValueError(unknown("time to draw", self.draw, ("emergence", "end")))
+        if self.every is not None and self.every < 1:
+            raise ValueError(f"EarlyBird draws a mask every so many steps, at least 1; got every={self.every}")
+        if not 0 <= self.strength < float("inf") or self.least <= 0:
+            raise ValueError(
+                f"EarlyBird needs a strength of 0 or more and a least number above 0, got strength={self.strength}, "
+                f"least={self.least}"
+            )
+        if self.precision not in (None, "block8") or (self.low_throughout and self.precision is None):
+            raise ValueError(
+                f"EarlyBird searches in the recipe's precision (None) or in 'block8', and only the latter can be kept for "
+                f"the ticket; got precision={self.precision!r}, low_throughout={self.low_throughout}"
+            )
+        self._detector(self.reading)  # refuses what it cannot work with
+        for level in range(1, self.rounds + 1):
+            p = float(share_cut(self.rate, level))
+            at_random = 2 * p * (1 - p)
+            if at_random <= self.epsilon:
+                raise ValueError(
+                    f"at level {level} a share of {p:.3g} is cut, and two random masks that cut so much differ in "
+                    f"{at_random:.3g} of their entries: within epsilon={self.epsilon:g} any mask would pass; choose another "
+                    f"rate, fewer rounds, or an epsilon below {at_random:.3g}"
+                )
+
+    @property
+    def label(self) -> str:
+        """Short name in rows: "early-bird", then what is not the default."""
+        return "early-bird" + "".join(
+            f"-{part}"
+            for part, said in (
+                (self.reading, self.reading != "consecutive"),
+                ("drawn-at-end", self.draw == "end"),
+                (f"{self.strength:g}", self.strength != EarlyBird.strength),
+                (f"{self.precision}{'-throughout' if self.low_throughout else ''}", self.precision),
+                (f"only-{'-'.join(self.only)}", self.only),
+            )
+            if said
+        )
+
+    def own_arms(self, level: int) -> tuple[()]:
+        """None: its search leaves no row, what it cost is on the ticket."""
+        return ()
+
+    def dense_steps(self, recipe: Recipe) -> set[int]:
+        """Steps of the dense training that are worth keeping: its end; the search has a training of its own."""
+        return {recipe.steps}
+
+    def weights(self, task: Task) -> list[Weight]:
+        """The weights of the network; it cuts whole units."""
+        return all_weights(task)
+
+    def densities(self, task: Task) -> list[float]:
+        """Density at every level if all sites lost the same share; which lose more is what the search finds."""
+        factors = self._factors(task)
+        cuts = [share_cut(self.rate, level) for level in range(1, self.rounds + 1)]
+        return planned_densities(task, (*factors.norms, *factors.gated), cuts)
+
+    def check(self, task: Task, recipe: Recipe) -> None:
+        """Refuse a network without units that could be cut, or a training too short for the detector to fire.
+
+        Raises:
+            ValueError: as said.
+        """
+        if recipe.scale_l1:
+            raise ValueError("the penalty of early-bird is its own `strength`; leave scale_l1 out of the recipe")
+        draws, needed = len(self._draws(task, recipe)), self.patience + (self.reading == "consecutive")
+        if draws < needed:
+            raise ValueError(
+                f"early-bird draws a mask every {self._every(task, recipe)} steps, {draws} in this training of "
+                f"{recipe.steps}, and can fire after {needed} at the earliest; train longer, or draw more often with every="
+            )
+        self._factors(task)
+
+    def find(self, task: Task, recipe: Recipe, seed: int, train: Train) -> Iterator[Ticket]:
+        """Search until all levels have settled, then yield their tickets."""
+        factors = self._factors(task)
+        searched = Scaled(MaskedWeights(everything(task.fresh(0))), factors, self.initial)
+        low: dict[str, Any] = {"precision": self.precision} if self.precision else {}
+        penalty = {"scale_l1": self.strength} if self.strength else {}
+        search = Ticket(self, seed, 1, searched, (), Dense(0), changes=penalty | low, arm=SparsityTraining())
+        other = next(reading for reading in READINGS if reading != self.reading)
+        levels = [
+            _Level(share_cut(self.rate, level), self._detector(self.reading), self._detector(other))
+            for level in range(1, self.rounds + 1)
+        ]
+        began, raw, steps = time.perf_counter(), {}, []
+        running = train.search(search, self._draws(task, recipe))
+        for snapshot in running:
+            raw = snapshot.state()
+            steps.append(snapshot.step)
+            scores = searched.scores(raw)
+            for level in levels:
+                self._watch(level, scores, raw, snapshot.step, time.perf_counter() - began)
+            if self.draw == "emergence" and all(level.detector.epoch for level in levels):
+                running.close()  # pyright: ignore[reportAttributeAccessIssue]
+                break
+        each = cost(task.fresh(0), task.example_inputs()).training_flops * min(recipe.batch_size, len(task.data.train))
+        changes = (penalty if self.penalty_stays else {}) | (low if self.low_throughout else {})
+        for number, level in enumerate(levels, start=1):
+            emerged = level.steps[level.detector.epoch - 1] if level.detector.epoch else None
+            early = emerged is not None and self.draw == "emergence"
+            drawn = level.drawn if early and level.drawn is not None else raw
+            mask, notes = best_of_all(searched.scores(drawn), level.cut, self.least)
+            at = emerged if early and emerged is not None else steps[-1]
+            found = self._emergence(level, recipe, emerged, at, mask)
+            never = [] if emerged else ["no early bird: its masks had not settled by the end of the training"]
+            yield Ticket(
+                self,
+                seed,
+                number,
+                SmallUnits(mask, task.sites, task.example_inputs()),
+                tuple(mask),
+                Handed(at),
+                start_step=emerged if emerged is not None else recipe.steps,
+                changes=changes,
+                scoring_flops=each * at,
+                weights=searched.plain(drawn),
+                search=Search(emergence=found, notes=[*never, *notes], seconds=level.seconds),
+            )
+
+    def _watch(self, level: _Level, scores: Scores, raw: State, step: int, seconds: float) -> None:
+        """Show a level's detectors the mask of this step."""
+        if self.draw == "emergence" and level.detector.epoch:
+            return
+        mask, _ = best_of_all(scores, level.cut, self.least)
+        level.steps.append(step)
+        level.seconds = seconds
+        level.other.update(mask)
+        before = level.detector.epoch
+        if level.detector.update(mask) and before is None:
+            level.drawn = raw
+
+    def _emergence(self, level: _Level, recipe: Recipe, emerged: int | None, drawn: int, mask: UnitMask) -> Emergence:
+        return Emergence(
+            steps=level.steps,
+            distances=[[round(far, 6) for far in row] for row in level.detector.matrix().tolist()],
+            random=random_distance(mask),
+            epsilon=self.epsilon,
+            patience=self.patience,
+            reading=self.reading,
+            emerged=emerged,
+            other_reading=level.steps[level.other.epoch - 1] if level.other.epoch else None,
+            drawn=drawn,
+            drops=list(recipe.milestones),
+            search_steps=recipe.steps,
+        )
+
+    def _detector(self, reading: str) -> EarlyBirdDetector:
+        return EarlyBirdDetector(self.epsilon, self.patience, reading)
+
+    def _every(self, task: Task, recipe: Recipe) -> int:
+        return self.every or max(1, len(task.data.train) // recipe.batch_size)
+
+    def _draws(self, task: Task, recipe: Recipe) -> list[int]:
+        """The steps at which masks are drawn: after every epoch, and at the end."""
+        every = self._every(task, recipe)
+        return sorted({*range(every, recipe.steps + 1, every), recipe.steps})
+
+    def _factors(self, task: Task) -> Factors:
+        """Where the scaling factors of the task's network are.
+
+        Raises:
+            ValueError: there are none.
+        """
+        chosen = cuttable_sites("EarlyBird", task, self.keep, self.only, choices=True)
+        factors = find_factors(task.fresh(0), task.sites, chosen)
+        if not factors.norms and not factors.gated:
+            raise ValueError(
+                "EarlyBird finds no unit that has, or could be given, a scaling factor: "
+                + "; ".join(f"{site}: {why}" for site, why in factors.left.items())
+            )
+        return factors

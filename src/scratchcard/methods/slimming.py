@@ -1,0 +1,208 @@
+"""Network slimming: train under an L1 penalty on scaling factors, cut the units with the smallest, fine-tune the rest.
+
+Source: Liu et al. 2017, Learning Efficient Convolutional Networks through Network Slimming, sections 3 and 4. Ours:
+exactly n - floor(n p) channels are kept, ties by position; no site loses its last ones, and it is said where that
+mattered; factors of any network (batch normalisation in 1, 2 and 3 dimensions, channels chosen for one consumer where
+normalisation comes first, gates where there is none); the small network is trained, not a masked one. As in the paper
+the shift of channels that were cut is dropped with them: what that costs is the first point of the ticket's curve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from scratchcard.methods.ticket import Dense, End, Handed, Ticket, Train
+from scratchcard.methods.units import (
+    all_weights,
+    best_of_all,
+    check_fine_tuning,
+    cuttable_sites,
+    density_of,
+    fine_tuning,
+    planned_densities,
+    share_cut,
+)
+from scratchcard.networks.scaling import Factors, Scaled, find_factors
+from scratchcard.networks.subnetwork import MaskedWeights
+from scratchcard.networks.units import SmallUnits
+from scratchcard.networks.weights import Weight, everything
+from scratchcard.row import Search
+from scratchcard.training.recipe import Recipe
+from scratchcard.training.task import Task
+from scratchcard.types import State, UnitMask
+
+
+@dataclass(frozen=True)
+class SparsityTraining:
+    """The network that a ticket was cut from, trained under the penalty: what the search itself reached.
+
+    No control to be asked for: the method trains it.
+    """
+
+    replicates: int = field(default=1, init=False, metadata={"identity": False})
+
+    @property
+    def label(self) -> str:
+        """The name in rows: "search"."""
+        return "search"
+
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
+        """Nothing: it is trained before there is a ticket."""
+        raise AssertionError("a search is trained by its method, before there is a ticket")
+
+
+@dataclass(frozen=True)
+class Slimming:
+    """Tickets of levels 1 ... `rounds`, cut by the scaling factors that a training under the penalty leaves."""
+
+    rounds: int = field(default=1, metadata={"identity": False})
+    rate: float = 0.5
+    """Share of the units left that a level cuts, of all sites together."""
+    strength: float = 1e-4
+    """Of the L1 penalty: 1e-4 for VGGs, 1e-5 for ResNets and DenseNets in the paper; it depends on data and rate."""
+    initial: float | None = 0.5
+    """Scaling factors of batch normalisation at the start; None leaves the factory's, and gates start at 1."""
+    passes: bool = False
+    """Whether each level is searched anew, in the fine-tuned network of the level before (several passes, sec. 3);
+    otherwise all levels are cut from one search."""
+    least: float = 1
+    """Units that each site keeps at least: a number from 1, or below 1 a share."""
+    keep: tuple[str, ...] = ()
+    """Names or patterns of sites to keep whole."""
+    only: tuple[str, ...] = ()
+    """Names or patterns of sites: all else is kept whole."""
+    fine_tune_lr: float | None = None
+    """The constant rate of fine-tuning; None: the last one of the recipe's schedule."""
+    fine_tune_steps: int | None = None
+    """How long to fine-tune; None: a quarter of the recipe's steps."""
+
+    units = "channels"
+    inherits = True
+
+    def __post_init__(self) -> None:
+        """Refuse hyper-parameters that mean nothing.
+
+        Raises:
+            ValueError: naming the field, what was seen and what is needed.
+        """
+        if self.rounds < 1 or not isinstance(self.rate, int | float) or not 0 < self.rate < 1:
+            raise ValueError(
+                f"Slimming needs rounds of at least 1 and a rate between 0 and 1, got rounds={self.rounds}, "
+                f"rate={self.rate}"
+            )
+        if not 0 <= self.strength < float("inf") or self.least <= 0:
+            raise ValueError(
+                f"Slimming needs a strength of 0 or more and a least number above 0, got strength={self.strength}, "
+                f"least={self.least}"
+            )
+        check_fine_tuning("Slimming", self.fine_tune_lr, self.fine_tune_steps)
+
+    @property
+    def label(self) -> str:
+        """Short name in rows: "slimming", then what is not the default."""
+        return (
+            "slimming"
+            + ("-passes" if self.passes else "")
+            + (f"-{self.strength:g}" if self.strength != Slimming.strength else "")
+            + (f"-only-{'-'.join(self.only)}" if self.only else "")
+        )
+
+    def own_arms(self, level: int) -> tuple[SparsityTraining, ...]:
+        """The training under the penalty: one for all levels, or one for each pass."""
+        return (SparsityTraining(),) if level == 1 or self.passes else ()
+
+    def dense_steps(self, recipe: Recipe) -> set[int]:
+        """Steps of the dense training whose weights it needs: none, its search starts from the same initialisation."""
+        return {recipe.steps}
+
+    def weights(self, task: Task) -> list[Weight]:
+        """The weights of the network; it cuts whole units."""
+        return all_weights(task)
+
+    def densities(self, task: Task) -> list[float]:
+        """Density at every level if all sites lost the same share; which lose more is what the search finds."""
+        cuts = [share_cut(self.rate, level) for level in range(1, self.rounds + 1)]
+        factors = self._factors(task)
+        return planned_densities(task, (*factors.norms, *factors.gated), cuts)
+
+    def check(self, task: Task, recipe: Recipe) -> None:
+        """Refuse a network without units that could be cut, or a recipe that fine-tuning does not fit.
+
+        Raises:
+            ValueError: as said.
+        """
+        if recipe.scale_l1:
+            raise ValueError("the penalty of slimming is its own `strength`; leave scale_l1 out of the recipe")
+        self._factors(task)
+        fine_tuning(recipe, self.fine_tune_lr, self.fine_tune_steps)
+
+    def find(self, task: Task, recipe: Recipe, seed: int, train: Train) -> Iterator[Ticket]:
+        """Train under the penalty, then yield the tickets of levels 1, 2, ..."""
+        factors = self._factors(task)
+        changes = fine_tuning(recipe, self.fine_tune_lr, self.fine_tune_steps)
+        penalty = {"scale_l1": self.strength}
+        searched = Scaled(MaskedWeights(everything(task.fresh(0))), factors, self.initial)
+        start: Dense | End = Dense(0)
+        scores, left = {}, {}
+        for level in range(1, self.rounds + 1):
+            if level == 1 or self.passes:
+                search = Ticket(self, seed, level, searched, (), start, changes=penalty, arm=SparsityTraining())
+                *_, raw = [snapshot.state() for snapshot in train(search, (recipe.steps,))]
+                scores, left = searched.scores(raw), searched.plain(raw)
+            mask, notes = best_of_all(scores, share_cut(self.rate, level), self.least)
+            small = SmallUnits(mask, task.sites, task.example_inputs())
+            ticket = Ticket(
+                self,
+                seed,
+                level,
+                small,
+                tuple(mask),
+                Handed(recipe.steps),
+                changes=changes,
+                weights=left,
+                search=Search(notes=[*self._told(task, mask, factors, left), *notes]),
+            )
+            yield ticket
+            if self.passes and level < self.rounds:
+                # asked for, so that the next ticket's price has it; its factors go on from where fine-tuning left them
+                list(train(ticket, (changes["steps"],)))
+                searched, start = Scaled(small, factors, None), End(level)
+
+    def _factors(self, task: Task) -> Factors:
+        """Where the scaling factors of the task's network are.
+
+        Raises:
+            ValueError: there are none.
+        """
+        chosen = cuttable_sites("Slimming", task, self.keep, self.only, choices=True)
+        factors = find_factors(task.fresh(0), task.sites, chosen)
+        if not factors.norms and not factors.gated:
+            raise ValueError(
+                "Slimming finds no unit that has, or could be given, a scaling factor: "
+                + "; ".join(f"{site}: {why}" for site, why in factors.left.items())
+            )
+        return factors
+
+    def _told(self, task: Task, mask: UnitMask, factors: Factors, left: State) -> list[str]:
+        """What was cut, in units and weights, and the shift that went with it."""
+        kept, total = (sum(count) for count in zip(*((int(k.sum()), len(k)) for k in mask.values()), strict=True))
+        told = [
+            f"{kept} of {total} units kept ({kept / total:.1%}), which leaves {density_of(task, mask):.1%} of the weights"
+        ]
+        shifts = [
+            left[bias][unit[weight][0]].abs().max()
+            for site, weights in factors.norms.items()
+            for unit, stays in zip(task.sites[site].units, mask[site].tolist(), strict=True)
+            for weight in weights
+            if not stays and (bias := weight.removesuffix("weight") + "bias") in left
+        ]
+        if shifts:
+            told.append(
+                f"the shift of units that were cut was dropped, not folded into what reads them: up to "
+                f"{float(torch.stack(shifts).max()):.3g} after normalisation; what all of cutting costs is the first point "
+                "of the ticket's curve"
+            )
+        return [*told, *(f"{site} is kept whole: {why}" for site, why in factors.left.items())]

@@ -1,0 +1,168 @@
+"""Soft filter pruning: set the smallest filters to zero after every epoch, let them grow again, cut them at the end.
+
+Source: He et al. 2018, Soft Filter Pruning for Accelerating Deep Convolutional Neural Networks, algorithm 1 (L2 norm,
+after every epoch), as compared in Liu et al. 2019, Rethinking the Value of Network Pruning. Ours: filters whose layers
+add to one stream go together, and the ticket may be fine-tuned; with `fine_tune_steps=0` it is taken as it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from scratchcard.masks.select import select
+from scratchcard.methods.slimming import SparsityTraining
+from scratchcard.methods.ticket import Dense, Handed, Ticket, Train
+from scratchcard.methods.units import (
+    all_weights,
+    check_fine_tuning,
+    cuttable_sites,
+    density_of,
+    fine_tuning,
+    left_of,
+    planned_densities,
+    share_cut,
+)
+from scratchcard.networks.cost import cost
+from scratchcard.networks.sites import Sites
+from scratchcard.networks.subnetwork import MaskedWeights
+from scratchcard.networks.units import SmallUnits, unit_magnitudes
+from scratchcard.networks.weights import Weight, everything
+from scratchcard.row import Search
+from scratchcard.training.recipe import Recipe
+from scratchcard.training.task import Task
+from scratchcard.types import State, UnitMask
+
+
+@dataclass(frozen=True)
+class SoftFilterPruning:
+    """Tickets of levels 1 ... `rounds`, each from a search of its own, whose small filters are set to 0 again and again."""
+
+    rounds: int = field(default=1, metadata={"identity": False})
+    rate: float = 0.3
+    """Share of the units left that a level cuts, in every site."""
+    every: int | None = None
+    """Steps between two times that filters are set to zero; None: an epoch."""
+    keep: tuple[str, ...] = ()
+    """Names or patterns of sites to keep whole."""
+    only: tuple[str, ...] = ()
+    """Names or patterns of sites: all else is kept whole."""
+    fine_tune_lr: float | None = None
+    """The constant rate of fine-tuning; None: the last one of the recipe's schedule."""
+    fine_tune_steps: int | None = None
+    """How long to fine-tune; 0: not at all; None: a quarter of the recipe's steps."""
+
+    units = "channels"
+    inherits = True
+
+    def __post_init__(self) -> None:
+        """Refuse hyper-parameters that mean nothing.
+
+        Raises:
+            ValueError: naming the field, what was seen and what is needed.
+        """
+        if self.rounds < 1 or not isinstance(self.rate, int | float) or not 0 < self.rate < 1:
+            raise ValueError(
+                f"SoftFilterPruning needs rounds of at least 1 and a rate between 0 and 1, got rounds={self.rounds}, "
+                f"rate={self.rate}"
+            )
+        if self.every is not None and self.every < 1:
+            raise ValueError(f"filters are set to zero every so many steps, at least 1; got every={self.every}")
+        check_fine_tuning("SoftFilterPruning", self.fine_tune_lr, self.fine_tune_steps or None)
+
+    @property
+    def label(self) -> str:
+        """Short name in rows: "soft-filters"."""
+        return "soft-filters" + (f"-only-{'-'.join(self.only)}" if self.only else "")
+
+    def own_arms(self, level: int) -> tuple[()]:
+        """None: its search leaves no row, what it cost is on the ticket."""
+        return ()
+
+    def dense_steps(self, recipe: Recipe) -> set[int]:
+        """Steps of the dense training that are worth keeping: its end; the search has a training of its own."""
+        return {recipe.steps}
+
+    def weights(self, task: Task) -> list[Weight]:
+        """The weights of the network; it cuts whole units."""
+        return all_weights(task)
+
+    def densities(self, task: Task) -> list[float]:
+        """Density at every level, exact."""
+        cuts = [share_cut(self.rate, level) for level in range(1, self.rounds + 1)]
+        return planned_densities(task, self._sites(task), cuts)
+
+    def check(self, task: Task, recipe: Recipe) -> None:
+        """Refuse a network without units that could be cut, or a recipe that fine-tuning does not fit.
+
+        Raises:
+            ValueError: as said.
+        """
+        self._sites(task)
+        self._changes(recipe)
+
+    def find(self, task: Task, recipe: Recipe, seed: int, train: Train) -> Iterator[Ticket]:
+        """Search for each level in turn, and yield its ticket."""
+        sites, chosen = task.sites, self._sites(task)
+        every = self.every or max(1, len(task.data.train) // recipe.batch_size)
+        stops = sorted({*range(every, recipe.steps + 1, every), recipe.steps})
+        each = cost(task.fresh(0), task.example_inputs()).training_flops * min(recipe.batch_size, len(task.data.train))
+        changes, start_step = self._changes(recipe)
+        for level in range(1, self.rounds + 1):
+            keeps = {name: max(1, left_of(len(sites[name]), share_cut(self.rate, level))) for name in chosen}
+            search = Ticket(
+                self, seed, level, MaskedWeights(everything(task.fresh(0))), (), Dense(0), arm=SparsityTraining()
+            )
+            began, mask, state = time.perf_counter(), {}, {}
+            for snapshot in train.search(search, stops):
+                state = snapshot.state()
+                mask = _largest(sites, state, keeps)
+                zeroed = _zeroed(sites, mask, state)
+                if snapshot.step < recipe.steps:
+                    assert snapshot.write is not None, "a search can be changed"
+                    snapshot.write(zeroed)
+            told = f"{sum(keeps.values())} of {sum(map(len, mask.values()))} units kept, which leaves {density_of(task, mask):.1%} of the weights"
+            yield Ticket(
+                self,
+                seed,
+                level,
+                SmallUnits(mask, sites, task.example_inputs()),
+                chosen,
+                Handed(recipe.steps),
+                start_step=start_step,
+                changes=changes,
+                scoring_flops=each * recipe.steps,
+                weights=state,
+                search=Search(notes=[told], seconds=time.perf_counter() - began),
+            )
+
+    def _sites(self, task: Task) -> tuple[str, ...]:
+        return cuttable_sites("SoftFilterPruning", task, self.keep, self.only)
+
+    def _changes(self, recipe: Recipe) -> tuple[dict[str, object], int]:
+        """How the ticket is trained, and from which step."""
+        if self.fine_tune_steps == 0:
+            return {}, recipe.steps
+        return fine_tuning(recipe, self.fine_tune_lr, self.fine_tune_steps), 0
+
+
+def _largest(sites: Sites, state: State, keeps: dict[str, int]) -> UnitMask:
+    """The units with the largest L2 norms, so many of each site."""
+    squares = unit_magnitudes(sites, {name: value.double().square() for name, value in state.items()})
+    whole = {name: torch.ones(len(sites[name]), dtype=torch.bool) for name in keeps}
+    return select({name: squares[name] for name in keeps}, keeps, whole)
+
+
+def _zeroed(sites: Sites, mask: UnitMask, state: State) -> State:
+    """The weights that make the units to be cut, set to zero; biases and normalisation stay, as in the paper."""
+    changed: State = {}
+    for site, kept in mask.items():
+        for unit in (~kept).nonzero().flatten().tolist():
+            for name, dims in sites[site].units[unit].items():
+                dim = sites.outputs.get(name)
+                if dim in dims:
+                    changed.setdefault(name, state[name].clone()).index_fill_(dim, torch.tensor(dims[dim]), 0.0)
+    return changed

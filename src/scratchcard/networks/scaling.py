@@ -1,0 +1,227 @@
+"""Scaling factors: one learnable number per unit, by which training can say what the unit is worth.
+
+Where a unit is normalised by batch normalisation its factor is the normalisation's weight (Liu et al. 2017, network
+slimming, sec. 3). Where it is not - MLPs, heads and feed-forward neurons of transformers - it gets a gate of its own, a
+factor on the weights that read it, which is multiplied out when the search is over.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrize
+
+from scratchcard.networks.compact import shrink_spec
+from scratchcard.networks.forward import read_state
+from scratchcard.networks.sites import Sites
+from scratchcard.networks.subnetwork import MaskedWeights
+from scratchcard.networks.units import SmallUnits
+from scratchcard.types import Scores, State, UnitMask, WeightMask
+
+
+class Gate(nn.Module):
+    """A parametrisation that multiplies the slices of a weight that read a unit by the unit's factor."""
+
+    def __init__(self, factor: nn.Parameter, unit_of: Tensor, dim: int) -> None:
+        super().__init__()
+        self.factor = factor
+        """[units]; one and the same for all weights that read the site."""
+        self.register_buffer("unit_of", unit_of, persistent=False)
+        self.dim = dim
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight as the network uses it."""
+        return weight * _along(self.factor, self.get_buffer("unit_of"), self.dim, weight.dim())
+
+
+def scaling_factors(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Every scaling factor of a network as it is trained: weights of batch normalisation (1-, 2-, 3-D), and gates."""
+    return {
+        f"{name}.{own}" if name else own: parameter
+        for name, module in model.named_modules()
+        for own, parameter in module.named_parameters(recurse=False)
+        if (isinstance(module, _BatchNorm) and own == "weight") or isinstance(module, Gate)
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """Where the factors of a network's sites are."""
+
+    norms: dict[str, tuple[str, ...]]
+    """Site -> the normalisation weights among whose entries its units' factors are."""
+    gated: tuple[str, ...]
+    """Sites that get a gate."""
+    left: dict[str, str]
+    """Site -> why it has no factor of its own."""
+    sites: Sites = field(repr=False)
+
+    def scores(self, raw: State) -> Scores:
+        """|factor| of every unit, the mean where several normalisations share it; float64.
+
+        Args:
+            raw: state of a `Scaled` network as it is trained, in large shapes but for gates.
+        """
+        found = {}
+        for name, weights in self.norms.items():
+            per_unit = [
+                torch.cat([raw[weight][unit[weight][0]] for weight in weights]).double().abs().mean()
+                for unit in self.sites[name].units
+            ]
+            found[name] = torch.stack(per_unit)
+        keys = {site: key for _, site, _, _, key in gates(self.sites, self.gated)}
+        return found | {site: raw[keys[site]].double().abs() for site in self.gated}
+
+
+def find_factors(model: nn.Module, sites: Sites, among: Collection[str]) -> Factors:
+    """Which normalisation weights are the factors of which site, and which sites need a gate.
+
+    Args:
+        model: whose normalisations are looked for.
+        sites: of it.
+        among: the sites that may be cut.
+    """
+    weights = {
+        f"{name}.weight" if name else "weight"
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.affine
+    }
+    chosen = {f"{choice.norm}.weight" for choice in sites.choices.values()}
+    tied = _tied(model)
+    norms, gated, left = {}, [], {}
+    for name in among:
+        here = [weight for weight in sites[name].units[0] if weight in weights]
+        own = [weight for weight in here if (weight in chosen) == (name in sites.choices)]
+        readers = [parameter for parameter, site, *_ in gates(sites, (name,)) if site == name]
+        if own:
+            norms[name] = tuple(own)
+        elif here:
+            left[name] = "whoever reads it chooses its channels by normalisations of their own"
+        elif not readers or tied.intersection(readers):
+            left[name] = "its units are read by weights that cannot carry a gate"
+        else:
+            gated.append(name)
+    return Factors(norms, tuple(gated), left, sites)
+
+
+def gates(sites: Sites, gated: Collection[str]) -> list[tuple[str, str, int, Tensor, str]]:
+    """The gates to add: (weight, site, dimension, unit at every index or -1, key of the factor in a raw state)."""
+    found: dict[str, list[tuple[str, int, Tensor]]] = {}
+    for site in gated:
+        places: dict[tuple[str, int], Tensor] = {}
+        for unit, where in enumerate(sites[site].units):
+            for name, dims in where.items():
+                for dim, indices in dims.items():
+                    if name in sites.outputs and dim != sites.outputs[name]:
+                        size = sites.shapes[name][dim]
+                        places.setdefault((name, dim), torch.full((size,), -1))[indices] = unit
+        for (name, dim), unit_of in places.items():
+            found.setdefault(name, []).append((site, dim, unit_of))
+    return [
+        (name, site, dim, unit_of, _key(name, at))
+        for name, several in found.items()
+        for at, (site, dim, unit_of) in enumerate(several)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """A network whose units carry scaling factors: what a search trains. Viewed and shipped without its gates."""
+
+    inner: MaskedWeights | SmallUnits
+    factors: Factors
+    initial: float | None = 0.5
+    """What all factors are set to at the start (network slimming, sec. 4), so that they can be ranked together. None
+    leaves those of batch normalisation, and gates start at 1. A gate changes nothing: the weights that it multiplies
+    are divided by it."""
+
+    @property
+    def mask(self) -> WeightMask | UnitMask:
+        """Of the network inside."""
+        return self.inner.mask
+
+    def trainable(self, model: nn.Module) -> nn.Module:
+        """A copy of the inner network with its factors set, and gates on the weights that read the gated sites."""
+        net = self.inner.trainable(model)
+        if self.initial is not None:
+            for module in net.modules():
+                if isinstance(module, _BatchNorm) and module.affine:
+                    nn.init.constant_(module.weight, self.initial)
+        made: dict[str, nn.Parameter] = {}
+        for name, site, dim, unit_of, _ in gates(self.factors.sites, self.factors.gated):
+            path, _, own = name.rpartition(".")
+            module = net.get_submodule(path)
+            weight, start = getattr(module, own), 1.0 if self.initial is None else self.initial
+            factor = made.setdefault(
+                site, nn.Parameter(weight.new_full((len(self.factors.sites[site]),), start, requires_grad=False))
+            ).requires_grad_()
+            gate = Gate(factor, self._small(name, dim, unit_of), dim)
+            parametrize.register_parametrization(module, own, gate)
+            with torch.no_grad():
+                original = module.parametrizations[own].original  # pyright: ignore[reportIndexIssue, reportAttributeAccessIssue]
+                original.div_(_along(factor, gate.get_buffer("unit_of"), dim, weight.dim()))
+        return net
+
+    def view(self, trained: nn.Module) -> State:
+        """The weights the original architecture would run with."""
+        return self.plain(read_state(trained))
+
+    def ship(self, trained: nn.Module) -> nn.Module:
+        """The inner network with its gates multiplied out."""
+        net = copy.deepcopy(trained)
+        for name in dict.fromkeys(name for name, *_ in gates(self.factors.sites, self.factors.gated)):
+            path, _, own = name.rpartition(".")
+            parametrize.remove_parametrizations(net.get_submodule(path), own, leave_parametrized=True)
+        return self.inner.ship(net)
+
+    def plain(self, raw: State) -> State:
+        """A state as it is trained -> weights and buffers of the original architecture, gates multiplied out."""
+        state = {name: value for name, value in raw.items() if ".parametrizations." not in f".{name}"}
+        for name, _, dim, unit_of, key in gates(self.factors.sites, self.factors.gated):
+            value = state[name] if name in state else raw[_original(name)]
+            state[name] = value * _along(raw[key], self._small(name, dim, unit_of), dim, value.dim())
+        return self.inner.enlarged(state) if isinstance(self.inner, SmallUnits) else state
+
+    def scores(self, raw: State) -> Scores:
+        """|factor| of every unit, from a state as it is trained; 0 for units that are cut already."""
+        if isinstance(self.inner, SmallUnits):
+            named = self.factors.norms.values()
+            whole = self.inner.enlarged({n: v for n, v in raw.items() if ".parametrizations." not in f".{n}"})
+            raw = raw | {weight: whole[weight] for weights in named for weight in weights}
+        return self.factors.scores(raw)
+
+    def _small(self, name: str, dim: int, unit_of: Tensor) -> Tensor:
+        """The unit at every index that the inner network still has."""
+        if not isinstance(self.inner, SmallUnits):
+            return unit_of
+        kept = shrink_spec(self.inner.sites, self.inner.mask).get(name, {}).get(dim)
+        return unit_of if kept is None else unit_of[kept]
+
+
+def _along(factor: Tensor, unit_of: Tensor, dim: int, dims: int) -> Tensor:
+    """The factor at every index of a dimension, 1 where no unit is, to be multiplied with a tensor of `dims`."""
+    padded = torch.cat([factor, factor.new_ones(1)])  # index -1 is the last one
+    return padded[unit_of].view([-1 if at == dim else 1 for at in range(dims)])
+
+
+def _key(name: str, at: int) -> str:
+    path, _, own = name.rpartition(".")
+    return f"{path}.parametrizations.{own}.{at}.factor".removeprefix(".")
+
+
+def _original(name: str) -> str:
+    path, _, own = name.rpartition(".")
+    return f"{path}.parametrizations.{own}.original".removeprefix(".")
+
+
+def _tied(model: nn.Module) -> set[str]:
+    """Parameters that have several names: a gate would be on one of them only."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return {name for several in names.values() if len(several) > 1 for name in several}
