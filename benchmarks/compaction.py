@@ -126,7 +126,7 @@ def lines(name: str, make: Callable[[], nn.Module], size: int, share: float) -> 
         model(x)  # statistics of its own: without them signals die out on the way through an untrained network
     model.eval()
     sites = find_sites(model, x[:2])
-    mask = cut({site: len(found) for site, found in sites.sites.items()}, share, 1)
+    mask = cut({site: len(sites[site]) for site in sites.ordinary}, share, 1)
     masks = {"plain": mask, "rounded to 8": round_up(mask, 8), "rounded to 16": round_up(mask, 16)}
     small = [compact(model, own, x[:2], sites) for own in masks.values()]
     models = [model, *(made.module.eval() for made in small)]
@@ -137,7 +137,8 @@ def lines(name: str, make: Callable[[], nn.Module], size: int, share: float) -> 
     for at, (how, own) in enumerate(zip(masks, costs, strict=True), start=1):
         ratio = dense.macs / own.macs
         told.append(
-            f"| {name} | {100 * (1 - share):.0f} % | {how} | {own.parameters / dense.parameters:.3f} | {ratio:.1f} | "
+            f"| {name} | {100 * (1 - share):.0f} % | {how} | {own.parameters / dense.parameters:.3f} | "
+            f"{own.activation_bytes / dense.activation_bytes:.3f} | {ratio:.1f} | "
             f"{eager[0] / eager[at]:.1f} | {runtime[0] / runtime[at]:.1f} | {runtime[0] / runtime[at] / ratio:.2f} | "
             f"{small[at - 1].error:.0e} |"
         )
@@ -153,12 +154,13 @@ def main() -> None:
 
 Units of every site cut at random. Speed-ups are against the dense network, one thread, batch {BATCH}, in turns, median
 of {RUNS} runs; the MAC ratio is counted. Error: float64 difference to the silenced large network, relative to its
-largest output. VGG-19 and DenseNet-40, PreResNet-164 and the MobileNetV2-like at 32 pixels, ResNet-18 at 64.
+largest output. Peak: bytes of activations alive at once in a forward pass, counted, against the dense network's.
+VGG-19 and DenseNet-40, PreResNet-164 and the MobileNetV2-like at 32 pixels, ResNet-18 at 64.
 
 Analysis of ResNet-50 at 224 pixels, cold: {min(seconds):.1f} to {max(seconds):.1f} CPU seconds (n = 3).
 
-| network | cut | | parameters kept | MAC ratio | eager | ONNX Runtime | ONNX Runtime / MAC ratio | error |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |""")
+| network | cut | | parameters kept | peak kept | MAC ratio | eager | ONNX Runtime | ONNX Runtime / MAC ratio | error |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |""")
     for name, (make, size) in NETWORKS.items():
         for share in (0.5, 0.3):
             print("\n".join(lines(name, make, size, share)), flush=True)

@@ -52,8 +52,7 @@ ARMS = ("scratch-e", "scratch-b", "uniform-width")
 
 
 def studies(network: str, store: Path) -> tuple[Study, Study]:
-    """One network's studies: half of the channels, fine-tuned, from scratch for as long and for as much, uniform; and
-    the early-bird ticket beside the one drawn at the end."""
+    """One network's studies: half of the channels, fine-tuned, from scratch, uniform; and how early a bird was drawn."""
     # a tenth is validation data
     task = Task(network, NETWORKS[network], load_data("cifar10", size=16, n=10_000))
     first = Study(task, RECIPE, METHODS, ARMS, seeds=SEEDS, primary=0.3, store=store, name=f"rethinking, {network}")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from scratchcard.methods.ticket import Method, Ticket
+from scratchcard.networks.zoo.preresnet import PreBottleneck
 from scratchcard.study.execute import Trainings
 from scratchcard.study.store import Store
 from scratchcard.study.study import Study
 from scratchcard.study.tickets import keep
+from scratchcard.study.workers import Asked
 from scratchcard.training.data import Data
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.sources import load_data
@@ -96,6 +101,77 @@ TASKS: dict[str, Callable[[], Task]] = {
 }
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """As all runs are made: more threads add up in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+# networks whose whole units are cut
+
+
+def corners_model() -> nn.Module:
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(1, 6, 3, padding=1, bias=False),
+            bn1=nn.BatchNorm2d(6),
+            relu1=nn.ReLU(),
+            conv2=nn.Conv2d(6, 8, 3, stride=2, padding=1, bias=False),
+            bn2=nn.BatchNorm2d(8),
+            relu2=nn.ReLU(),
+            flatten=nn.Flatten(),
+            output=nn.Linear(8 * 9, 4),
+        )
+    )
+
+
+@cache
+def corners() -> Task:
+    """Which corner of an image of 6 x 6 noisy pixels is bright? By two normalised convolutions; 14 channels."""
+    chance = torch.Generator().manual_seed(3)
+
+    def examples(n: int) -> tuple[Tensor, Tensor]:
+        images, labels = torch.randn(n, 1, 6, 6, generator=chance), torch.arange(n) % 4
+        for image, label in zip(images[:, 0], labels.tolist(), strict=True):
+            image[3 * (label // 2) : 3 * (label // 2) + 3, 3 * (label % 2) : 3 * (label % 2) + 3] += 1
+        return images, labels
+
+    return Task("corners", corners_model, Data.from_tensors("corners", examples(120), examples(40), examples(40)))
+
+
+class Bottlenecks(nn.Module):
+    """A stream of channels that two blocks read through normalisations of their own (a small PreResNet)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3, padding=1, bias=False)
+        self.blocks = nn.Sequential(PreBottleneck(8, 2), PreBottleneck(8, 2))
+        self.bn = nn.BatchNorm2d(8)
+        self.output = nn.Linear(8, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.output(torch.relu(self.bn(self.blocks(self.conv(images)))).mean((2, 3)))
+
+
+@cache
+def bottlenecks() -> Task:
+    """The corners again, by a network that normalises before it convolves: channels are chosen for each reader."""
+    return Task("bottlenecks", Bottlenecks, corners().data)
+
+
+def perceptron_model() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 10), nn.ReLU(), nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 4))
+
+
+@cache
+def perceptron() -> Task:
+    """The corners again, by a network without normalisation: scaling factors are gates."""
+    return Task("perceptron", perceptron_model, corners().data)
+
+
 def trainings(task: Task, recipe: Recipe, method: Method, store: Store, arms: tuple[str, ...] = ()) -> Trainings:
     """What backs a method's trainings in a study."""
     return Study(task, recipe, methods=[method], arms=arms, seeds=1).trainings(store)
@@ -103,12 +179,14 @@ def trainings(task: Task, recipe: Recipe, method: Method, store: Store, arms: tu
 
 def find(task: Task, recipe: Recipe, method: Method, folder: object, seed: int = 0) -> tuple[Trainings, list[Ticket]]:
     """All tickets of a method for one seed, with the trainings they were found by."""
-    backed = trainings(task, recipe, method, Store(str(folder)), ("fresh-init", "random-mask-layerwise"))
+    arms = () if method.units != "weights" else ("fresh-init", "random-mask-layerwise")
+    backed = trainings(task, recipe, method, Store(str(folder)), arms)
     return backed, list(found(backed, method, seed))
 
 
 def found(backed: Trainings, method: Method, seed: int = 0) -> Iterator[Ticket]:
     """A method's tickets as a study finds them: each kept in the store before the method goes on."""
-    for ticket in method.find(backed.task, backed.recipe, seed, lambda ticket, stops: backed.train(ticket, stops)):
-        keep(backed.store, backed.spec(ticket).id, ticket, 0.0)
+    asked = Asked(backed)
+    for ticket in method.find(backed.task, backed.recipe, seed, asked):
+        keep(backed.store, backed.spec(ticket).id, ticket, asked.spent + ticket.scoring_flops)
         yield ticket

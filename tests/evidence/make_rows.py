@@ -78,7 +78,8 @@ def make_rows(
         shapes: Layer -> (outputs, inputs).
         anatomy: Whether tickets have theirs.
         structured: Whether whole units are cut, so that networks are physically small and timed; methods whose label
-            begins with "early-bird" say how their tickets emerged, only "slimming" has the arm "search".
+            begins with "early-bird" say how their tickets emerged, only "slimming" has the arm "search",
+            once for all levels.
         **spec: Fields of the StudySpec to be set otherwise, `control_levels` among them.
     """
     methods = [method] if isinstance(method, str) else list(method)
@@ -112,9 +113,11 @@ def make_rows(
         rows.append(_run(study, machine, seed, 0, "dense", 0, "dense", shapes, False))
         for name in methods:
             for level in range(1, levels + 1):
-                for arm in study.arms[1:] if level in at_levels else ["ticket"]:
-                    if arm == "search" and name != "slimming":
-                        continue
+                arms = study.arms[1:] if level in at_levels else ["ticket"]
+                arms = [arm for arm in arms if arm != "search"]
+                if level == 1 and name == "slimming" and "search" in study.arms:  # its tickets share one search
+                    arms.append("search")
+                for arm in arms:
                     for replicate in range(draws_of.get(arm, 1)):
                         inside = anatomy and arm == "ticket"
                         rows.append(_run(study, machine, seed, level, arm, replicate, name, shapes, inside))

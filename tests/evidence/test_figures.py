@@ -4,7 +4,7 @@ from itertools import combinations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from make_rows import EVERY_CONTROL, make_rows
+from make_rows import EVERY_CONTROL, EVERY_OF_UNITS, make_rows
 
 from scratchcard.evidence.arms import by_family
 from scratchcard.evidence.figures.chart import Figure, sized
@@ -12,6 +12,7 @@ from scratchcard.evidence.figures.gallery import figures_of_method, figures_of_s
 from scratchcard.evidence.figures.layers import CLASSES, STRONG
 from scratchcard.evidence.figures.looks import (
     DARK,
+    DISTANCES,
     GREY,
     INK,
     ON_PALE,
@@ -29,6 +30,7 @@ from scratchcard.evidence.means import arm_means
 from scratchcard.evidence.report import PAGE
 from scratchcard.evidence.verdict import judge
 
+KNOWN = list(dict.fromkeys(["dense", "ticket", *EVERY_CONTROL, *EVERY_OF_UNITS]))
 ROWS = make_rows(anatomy=True)
 MANY = make_rows(levels=4, controls=EVERY_CONTROL)
 
@@ -63,7 +65,7 @@ def contrast(one, other):
 @pytest.mark.parametrize("side", ["light", "dark"])
 def test_marks_and_text_of_figures_stand_out_from_the_page(side):
     seen = DARK if side == "dark" else dict(zip(DARK, DARK, strict=True))
-    for colour in set(DARK) - {PAPER, RULE, ZONE, ON_STRONG, ON_PALE, *SHARES}:
+    for colour in set(DARK) - {PAPER, RULE, ZONE, ON_STRONG, ON_PALE, *SHARES, *DISTANCES}:
         for behind in (PAPER, ZONE):
             assert contrast(seen[colour], seen[behind]) >= (4.5 if colour in (INK, GREY) else 3), colour
     for at, cell in enumerate(SHARES):
@@ -81,9 +83,7 @@ def test_text_of_the_page_stands_out_from_what_is_behind_it(side):
     assert contrast(colour["ink"], colour["alarm-back"]) >= 4.5
 
 
-@given(
-    st.lists(st.sampled_from(["dense", "ticket", *EVERY_CONTROL, "own-1", "own-2", "own-3"]), unique=True, max_size=6)
-)
+@given(st.lists(st.sampled_from([*KNOWN, "own-1", "own-2", "own-3"]), unique=True, max_size=6))
 def test_arms_of_one_figure_differ_in_colour_and_in_dash_or_shape(arms):
     for one, other in combinations(looks_of_arms(arms), 2):
         assert one.colour != other.colour
@@ -99,8 +99,8 @@ def test_shares_fall_by_classes_and_each_has_a_colour_of_its_own():
 
 
 def test_known_arms_look_alike_in_the_forest_and_in_the_figures_of_their_families():
-    forest = dict(zip(EVERY_CONTROL, looks_by_family(EVERY_CONTROL), strict=True))
-    for members in by_family(EVERY_CONTROL).values():
+    forest = dict(zip(KNOWN, looks_by_family(KNOWN), strict=True))
+    for members in by_family(KNOWN).values():
         panel = looks_of_arms(["dense", "ticket", *members])[2:]
         assert panel == [forest[arm] for arm in members]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from chromium import CHROMIUM, browse, chromium
-from make_rows import EVERY_CONTROL, make_rows
+from make_rows import EVERY_CONTROL, OF_UNITS, make_rows
 
 from scratchcard.evidence.figures.chart import sized
 from scratchcard.evidence.figures.gallery import figures_of_method
@@ -20,6 +20,10 @@ HOSTILE = make_rows(
     shapes={NASTY: (9, 9), "l" * 90: (9, 9)}, controls=[NASTY, "'] + alert(3) + ['"],
 )  # fmt: skip
 MANY = make_rows(levels=7, seeds=2, controls=EVERY_CONTROL, control_levels=[3, 7], anatomy=True)
+SMALL = make_rows(
+    levels=3, seeds=2, method=["slimming", "early-bird", "early-bird-drawn-at-end"], controls=OF_UNITS,
+    control_levels=[3], structured=True, shapes={f"features.{at}.weight": (64, 576) for at in range(9)},
+)  # fmt: skip
 AXE = Path(os.environ.get("SCRATCHCARD_AXE", Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"))
 
 pytestmark = [
@@ -49,8 +53,8 @@ return {
 @pytest.mark.parametrize("width", [390, 768, 1400])
 @pytest.mark.parametrize(
     "rows",
-    [make_rows(anatomy=True), Rows(FEW[:4], FEW.study), HOSTILE, MANY],
-    ids=["full", "begun", "small, with hostile names", "every control"],
+    [make_rows(anatomy=True), Rows(FEW[:4], FEW.study), HOSTILE, MANY, SMALL],
+    ids=["full", "begun", "small, with hostile names", "every control", "whole units cut"],
 )
 def test_every_figure_is_drawn_without_errors_and_nothing_scrolls_sideways(tmp_path, rows, width):
     seen, console = browse(tmp_path, rows, width, MEASURE)
@@ -62,7 +66,8 @@ def test_every_figure_is_drawn_without_errors_and_nothing_scrolls_sideways(tmp_p
     assert seen["needed"] <= width
 
 
-def test_every_colour_of_a_figure_turns_with_the_page_and_print_stays_light(tmp_path):
+@pytest.mark.parametrize("rows", [MANY, SMALL], ids=["every control", "whole units cut"])
+def test_every_colour_of_a_figure_turns_with_the_page_and_print_stays_light(tmp_path, rows):
     script = """
     const colours = () => [...page.querySelectorAll(".plot svg.marks *")].flatMap(
       (part) => ["fill", "stroke"].filter((name) => part.hasAttribute(name)).map(
@@ -71,7 +76,7 @@ def test_every_colour_of_a_figure_turns_with_the_page_and_print_stays_light(tmp_
     page.getElementById("theme").click();
     return { light: [...new Set(lit.map(String))], dark: [...new Set(colours().map(String))],
              said: page.getElementById("theme").textContent };"""
-    seen, _ = browse(tmp_path, MANY, 1400, script)
+    seen, _ = browse(tmp_path, rows, 1400, script)
 
     def of(pairs):
         named = (pair.split(",", 1) for pair in pairs)
@@ -85,6 +90,33 @@ def test_every_colour_of_a_figure_turns_with_the_page_and_print_stays_light(tmp_
     assert of(seen["light"]) == {light: light for light in of(seen["light"])}
     assert of(seen["dark"]) == {light: DARK[light] for light in of(seen["light"])}
     assert seen["said"] == "Light page"
+
+
+def test_another_size_is_chosen_with_one_list_and_stays_chosen_when_the_page_changes_its_width(tmp_path):
+    script = """
+    const figure = page.querySelector("[data-name=tradeoff]");
+    const wait = (ms) => new Promise((resume) => setTimeout(resume, ms));
+    const labels = () => [...figure.querySelectorAll(".role-axis-label text")].map((part) => part.textContent);
+    const titled = (words) => [...figure.querySelectorAll("svg text")].some((part) => part.textContent === words);
+    const before = { labels: labels(), titled: titled("parameters (log scale)") };
+    const list = figure.querySelector("select");
+    list.value = [...list.options].find((option) => option.text === "latency, ms").value;
+    list.dispatchEvent(new Event("change", { bubbles: true }));
+    list.dispatchEvent(new Event("input", { bubbles: true }));
+    await wait(300);
+    const after = { labels: labels(), titled: titled("latency, ms (log scale)") };
+    document.querySelector("iframe").style.width = "600px";
+    await wait(4000);
+    return { options: [...list.options].map((option) => option.text), before, after,
+             kept: titled("latency, ms (log scale)"), lists: page.querySelectorAll("select").length };"""
+    seen, console = browse(tmp_path, SMALL, 1400, script)
+    assert console == []
+    assert seen["options"] == ["parameters", "multiply-accumulates", "latency, ms"]
+    assert seen["before"]["titled"]
+    assert seen["after"]["titled"]
+    assert seen["before"]["labels"] != seen["after"]["labels"]
+    assert seen["kept"]
+    assert seen["lists"] == 1
 
 
 def test_print_is_light_also_from_a_dark_screen(tmp_path):

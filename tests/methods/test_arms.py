@@ -32,7 +32,7 @@ def ticket(level=2, seed=3):
 
 
 def drawn(arm, of=None, seed=3):
-    return list(arm(of or ticket(), RECIPE, seed))
+    return list(arm(of or ticket(), RECIPE, seed, digits()))
 
 
 def mask_of(control):
@@ -48,14 +48,18 @@ WEIGHTS_ALONE = ["fresh-init", "own-init-resample", "own-init-shuffle", "noise-0
 WEIGHTS_ALONE += ["sign-redrawn", "sign-constant", "random-sign-constant"]
 PLACES_ALONE = ["shuffled-mask", "inverted-scores"]
 BOTH = ["random-mask-layerwise", "random-mask-global", "uniform-width"]
+OF_LOTTERIES = [*WEIGHTS_ALONE, *PLACES_ALONE, *BOTH]
+OF_INHERITED = ["fine-tune-full-schedule", "lottery-init"]
+BUDGETS = ["scratch-e", "scratch-b", "scratch-b-strict", "scratch-b-cap-2", "guided", *OF_INHERITED]  # test_budgets.py
 
 
 def test_labels_are_those_of_the_rows_and_every_control_is_tested_for_what_it_changes():
-    assert sorted(ARMS) == sorted(WEIGHTS_ALONE + PLACES_ALONE + BOTH)
+    assert sorted(ARMS) == sorted(OF_LOTTERIES + BUDGETS)
+    assert all(arm.label == label for label, arm in ARMS.items())
     assert set(USUAL) < set(PAPER) < set(ARMS)
 
 
-@pytest.mark.parametrize("label", list(ARMS))
+@pytest.mark.parametrize("label", OF_LOTTERIES)
 def test_every_control_says_what_it_is_and_stands_where_the_ticket_stands(label):
     arm = ARMS[label]
     controls = drawn(arm)
@@ -66,7 +70,7 @@ def test_every_control_says_what_it_is_and_stands_where_the_ticket_stands(label)
         assert control.changes == {"lr": 0.5}, "it is trained as the ticket is"
 
 
-@pytest.mark.parametrize("label", [label for label in ARMS if label not in PLACES_ALONE])
+@pytest.mark.parametrize("label", [*WEIGHTS_ALONE, *BOTH])
 def test_a_control_is_a_function_of_its_causes_and_no_draw_of_how_many_there_are(label):
     arm = ARMS[label]
     torch.manual_seed(1)
@@ -156,7 +160,7 @@ def test_a_control_that_means_nothing_is_refused(wrong):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     task = dataclasses.replace(digits(), model=small_lenet)
-    study = Study(task, SHORT, [IMP(rounds=2, rate=0.5, rewind=2)], list(ARMS), seeds=1)
+    study = Study(task, SHORT, [IMP(rounds=2, rate=0.5, rewind=2)], OF_LOTTERIES, seeds=1)
     backed = study.trainings(Store(tmp_path_factory.mktemp("store")))
     *_, ticket = found(backed, study.methods[0])
     return backed, ticket
@@ -232,7 +236,7 @@ def test_controls_that_cannot_be_run_are_said_with_a_reason_and_all_means_those_
     left_out = {label: set(plan.left_out) for label, plan in study.spec.methods.items()}
     assert left_out == {"imp-lr-rewind": {"shuffled-mask", "inverted-scores"}, "random-at-init": set()}
     runs = [spec for spec in study.plan().runs if spec.method and spec.method.label == "imp-lr-rewind" and spec.arm]
-    assert {spec.arm.label for spec in runs} == set(ARMS) - {"shuffled-mask", "inverted-scores"}
+    assert {spec.arm.label for spec in runs} == set(ARMS) - {"shuffled-mask", "inverted-scores", *OF_INHERITED}
 
 
 @pytest.mark.parametrize("between", ["lr-rewind", "continue", "fine-tune"])
@@ -243,7 +247,7 @@ def test_weights_that_go_on_are_those_the_level_before_ended_with(between, tmp_p
     before, masks = backed.dense(0), []
     for ticket in found(backed, study.methods[0]):
         masks.append(mask_of(ticket))
-        goes_on = Continued()(ticket, recipe, 0) if between == "continue" else [ticket]
+        goes_on = Continued()(ticket, recipe, 0, study.task) if between == "continue" else [ticket]
         (running,) = goes_on
         (end,) = [s.state() for s in backed.train(before, (backed.recipe_of(before).steps,))]
         cut = {name: value * masks[-1][name] if name in masks[-1] else value for name, value in end.items()}

@@ -79,9 +79,7 @@ def test_a_part_of_a_larger_tensor_counts_as_the_part_and_double_precision_twice
     assert peak_activation_bytes(nn.Linear(4, 2).double(), large[:3]) == 8 * 3 * (4 + 2)
 
 
-@pytest.mark.parametrize(
-    "name", ["Conv-4", "ResNet-20", "DenseNet", "MobileNetV2", "U-Net", "GroupNorm", "ResNeXt"]
-)
+@pytest.mark.parametrize("name", ["Conv-4", "ResNet-20", "DenseNet", "MobileNetV2", "U-Net", "GroupNorm", "ResNeXt"])
 def test_counted_without_computing_it_is_what_it_is_on_the_cpu(name):
     model, inputs = made(name)
     assert peak_activation_bytes(model, inputs) == _peak(model, inputs, "cpu") > 0

@@ -118,7 +118,7 @@ KINDS = ["separate", "by hand", "fused chunk", "fused split", "fused reshape", "
 def test_heads_of_handwritten_attention_go_whole(kind: str) -> None:
     model = Blocks(Attention(kind), Attention(kind))
     sites = find_sites(model, torch.randn(2, 5, 12))
-    assert list(sites.sites) == ["blocks.0.attn:heads", "blocks.1.attn:heads"]
+    assert list(sites.heads) == ["blocks.0.attn:heads", "blocks.1.attn:heads"]
     rows = {
         name: {dim: len(at) for dim, at in dims.items()} for name, dims in sites["blocks.0.attn:heads"].units[1].items()
     }

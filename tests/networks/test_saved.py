@@ -316,7 +316,9 @@ def test_fields_that_are_too_many_missing_or_of_another_type_are_refused(saved):
 
 def test_a_newer_format_is_told_even_when_its_fields_are_not_known(saved):
     tampered(saved, format=3, sparsity="new")
-    with pytest.raises(ValueError, match="has format 3, this scratchcard reads formats up to 2; install a newer scratchcard"):
+    with pytest.raises(
+        ValueError, match="has format 3, this scratchcard reads formats up to 2; install a newer scratchcard"
+    ):
         load(saved, grouped)
 
 

@@ -327,8 +327,8 @@ def test_an_evaluation_is_of_the_low_precision_network_and_the_same_every_time_a
 
 @pytest.mark.parametrize("name", MODELS)
 def test_no_hook_is_left_outside_and_none_on_a_copy(name):
+    torch.backends.mha.set_fastpath_enabled(True)  # as torch starts
     model, _ = trained(name)
-    fused = torch.backends.mha.get_fastpath_enabled()
     mask = {n: torch.ones_like(p, dtype=torch.bool) for n, p in model.named_parameters() if p.ndim > 1}
 
     def hooks(network):
@@ -344,7 +344,31 @@ def test_no_hook_is_left_outside_and_none_on_a_copy(name):
         fails()
     assert not hooks(model)
     assert not hooks(MaskedWeights(mask).ship(model)) + hooks(copy.deepcopy(model))
-    assert torch.backends.mha.get_fastpath_enabled() == fused
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_attention_whose_parts_are_never_called_is_rounded_as_a_whole():
+    torch.manual_seed(0)
+    attention, x = nn.MultiheadAttention(8, 2, batch_first=True).eval(), torch.randn(3, 5, 8, generator=chance())
+    with torch.inference_mode(), quantised_activations(attention, 4):
+        assert is_representable(attention(x, x, x)[0], 4)
+    assert not is_representable(attention(x, x, x)[0], 4)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")  # torch's own, of its fused layers
+def test_a_padded_transformer_is_evaluated_layer_by_layer():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    encoder, x = nn.TransformerEncoder(layer, 2).eval(), torch.randn(3, 5, 8, generator=chance())
+    padding = torch.arange(5) >= torch.tensor([[5], [4], [2]])
+    with torch.inference_mode(), quantised_activations(encoder, 16):
+        fine = encoder(x, src_key_padding_mask=padding)
+    with torch.inference_mode(), quantised_activations(encoder, 4):
+        coarse = encoder(x, src_key_padding_mask=padding)
+    plain = encoder(x, src_key_padding_mask=padding)
+    assert is_representable(coarse, 4)
+    torch.testing.assert_close(fine[~padding], plain[~padding], rtol=0, atol=1e-2)
+    assert (coarse - plain)[~padding].abs().max() > 0.1
 
 
 def test_cut_weights_stay_zero():

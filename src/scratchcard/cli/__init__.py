@@ -8,6 +8,7 @@ import typer
 
 from scratchcard.cli.export import export
 from scratchcard.cli.inspect import inspect
+from scratchcard.cli.lottery import lottery
 from scratchcard.cli.report import report
 from scratchcard.cli.study import study
 
@@ -21,6 +22,7 @@ app.command()(study)
 app.command()(report)
 app.command()(inspect)
 app.command()(export)
+app.command()(lottery)
 
 
 def main() -> None:

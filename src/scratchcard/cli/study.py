@@ -118,11 +118,12 @@ def _asked(
     given: dict[str, Any] = {"margin": margin, "primary": primary, "measure": measure}
     if seeds is not None:
         given["seeds"] = seeds_of(seeds)
-    if methods is not None:
-        given["methods"] = [_method(label, study.methods[0]) for label in _labels(methods)]
     if rounds is not None:
-        chosen = given.get("methods", study.methods)
-        given["methods"] = [replace(method, rounds=rounds) for method in chosen]
+        given["methods"] = [replace(method, rounds=rounds) for method in study.methods]
+    if methods is not None:
+        # like one that has its rounds already: a method may refuse those of the study
+        like = given.get("methods", study.methods)[0]
+        given["methods"] = [_method(label, like) for label in _labels(methods)]
     if controls is not None:
         presets = {"none": [], **{name: name for name in ("usual", "paper", "rethinking", "all")}}
         given["arms"] = presets.get(controls, _labels(controls))

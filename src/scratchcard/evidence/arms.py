@@ -32,7 +32,6 @@ class Control:
     mask that the method found. One that keeps part of either only says which part matters."""
 
 
-_CAPPED = "scratch-b-cap-"
 _SHUFFLED = "it matters which weights of a layer are kept"
 _CONTROLS = {
     "fresh-init": Control("weights", "fresh weights in the same mask", "the initial weights matter"),
@@ -146,10 +145,13 @@ def control(arm: str) -> Control:
             f"the initial values matter more finely than {size} standard deviations",
             explains=False,
         )
-    if arm.startswith(_CAPPED):
-        times = arm.removeprefix(_CAPPED)
-        whole = _CONTROLS["scratch-b"]
-        return Control("budget", f"{whole.what}, but at most {times} times its steps", f"{whole.cause}, so capped")
+    whole, capped, times = arm.partition("-cap-")
+    if capped and whole in ("scratch-b", "scratch-b-strict"):
+        found = _CONTROLS[whole]
+        return Control("budget", f"{found.what}, but at most {times} times its steps", f"{found.cause}, so capped")
+    if arm.startswith("transferred-"):
+        found, source = _CONTROLS["transferred"], arm.removeprefix("transferred-")
+        return Control("network", found.what.replace("elsewhere", f"elsewhere ({source})"), found.cause)
     return _CONTROLS.get(arm, Control("network", arm, f"what {arm} changes matters"))
 
 

@@ -59,8 +59,9 @@ def _about_the_study(rows: Rows) -> Iterator[Point]:
     size = f", {dense[0].parameters:,} parameters in the dense network" if dense else ""
     yield Point(
         "Architecture, data and metric stated exactly and in one place",
-        "yes",
-        f"Under How to reproduce: task {study.task} with the digest of its code, test {study.metric}{size}.",
+        "partly",
+        f"Under How to reproduce: data, test {study.metric}{size}; the architecture by the digest of its code, task "
+        f"{study.task}, and not in words.",
     )
     yield Point(
         "Hyper-parameters and code from which the runs can be made again",
@@ -75,13 +76,16 @@ def _about_the_study(rows: Rows) -> Iterator[Point]:
         "partly" if differ else "yes",
         f"One data pipeline and training loop, but runs differ in {', '.join(differ)}."
         if differ
-        else "One data pipeline, training loop and recipe for all arms; no versions are mixed.",
+        else "One data pipeline and training loop for all arms; no versions are mixed.",
     )
     devices = sorted({row.machine["device"] for row in rows if "device" in row.machine})
     yield Point(
         "Hardware described",
-        "yes" if devices else "no",
-        f"Device of the runs: {', '.join(devices)}." if devices else "No run recorded its device.",
+        "no" if not devices else "partly" if "cpu" in devices else "yes",
+        f"Device of the runs: {', '.join(devices)}"
+        + ("; which processor is not recorded." if "cpu" in devices else ".")
+        if devices
+        else "No run recorded its device.",
     )
     yield Point(
         "Top-1 and top-5 accuracy where there are many classes",

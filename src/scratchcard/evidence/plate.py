@@ -1,24 +1,52 @@
-"""The figures of linear mode connectivity as files: one page, or a picture each."""
+"""The figures of one question as files: one page, or a picture each."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from scratchcard.evidence.connectivity import advice
 from scratchcard.evidence.draw import Format, picture
+from scratchcard.evidence.figures.chart import Figure
 from scratchcard.evidence.figures.connectivity import instability_figure, lines_figure
 from scratchcard.row import Connectivity
 
 SUFFIXES = (".html", ".svg", ".png", ".pdf")
 
 
+@dataclass(frozen=True)
+class Plate:
+    """Figures with what they say in words, and how they were made."""
+
+    title: str
+    answer: str
+    """One or a few sentences."""
+    note: str
+    """Data, metric, conditions."""
+    figures: Sequence[Figure]
+    command: str = ""
+    machine: Mapping[str, str] = field(default_factory=dict)
+
+
 def plate(found: Connectivity, path: str | Path) -> list[Path]:
-    """Draw what was found: a page with both figures and their tables, or two pictures beside each other.
+    """Draw linear mode connectivity: `write_plate` of the instability at each step and the lines between networks."""
+    note = (
+        f"{found.data}. Metric: validation {found.metric}; normalisation statistics {found.statistics} between the "
+        f"ends. Stable: instability below {100 * found.threshold:g} %."
+    )
+    title = f"{found.task}: from which step to rewind"
+    figures = [instability_figure(found), lines_figure(found)]
+    return write_plate(Plate(title, advice(found), note, figures, found.command, found.machine), path)
+
+
+def write_plate(made: Plate, path: str | Path) -> list[Path]:
+    """Draw figures as a page with their tables, or as pictures.
 
     Args:
-        found: What the lines between networks showed.
+        made: What is drawn.
         path: Ends in .html for a page; else in one of `SUFFIXES`: rewind.png gives rewind-instability.png and
             rewind-lines.png.
 
@@ -29,10 +57,9 @@ def plate(found: Connectivity, path: str | Path) -> list[Path]:
         ValueError: If a file cannot be written.
     """
     path, written = Path(path), []
-    figures = [instability_figure(found), lines_figure(found)]
     try:
         if path.suffix == ".html":
-            pictures = [picture(figure, "svg").decode() for figure in figures]
+            pictures = [picture(figure, "svg").decode() for figure in made.figures]
             environment = Environment(
                 loader=FileSystemLoader(Path(__file__).parent),
                 autoescape=True,
@@ -41,14 +68,12 @@ def plate(found: Connectivity, path: str | Path) -> list[Path]:
                 lstrip_blocks=True,
             )
             page = environment.get_template("plate.html.jinja").render(
-                found=found,
-                advice=advice(found),
-                figures=list(zip(figures, pictures, strict=True)),
+                made=made, figures=list(zip(made.figures, pictures, strict=True))
             )
             path.write_text(page, encoding="utf-8")
             return [path]
         format: Format = path.suffix.removeprefix(".")  # pyright: ignore[reportAssignmentType]
-        for figure in figures:
+        for figure in made.figures:
             own = path.with_name(f"{path.stem}-{figure.name}{path.suffix}")
             own.write_bytes(picture(figure, format))
             written.append(own)

@@ -90,7 +90,8 @@ def report(rows: Rows, path: str | Path) -> Path:
                 "comparisons": [_comparison(c, study) for c in said.comparisons],
                 "descriptive": [_comparison(c, study) for c in said.descriptive],
                 "price": price(rows, said.method, said.level),
-                "notes": notes(rows, said.method),
+                "notes": notes(rows, said.method, lambda level, at=said.level: level == at),
+                "other_notes": notes(rows, said.method, lambda level, at=said.level: level != at),
                 "figures": figures_of_method(rows, said),
             }
             for said in verdict.methods

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 
 from scratchcard.evidence.tradeoff import timing_conditions, units_were_cut
 from scratchcard.row import Rows
 
 
-def notes(rows: Rows, method: str) -> list[str]:
+def notes(rows: Rows, method: str, levels: Callable[[int], bool]) -> list[str]:
     """Each sentence that a method left about its search once, with the seeds and levels it was said of.
 
     Args:
         rows: The rows of one study.
         method: Label of the method.
+        levels: Which levels' tickets are asked.
     """
     places: dict[str, dict[int, set[int]]] = {}
     for row in sorted(rows, key=lambda row: (row.level, row.seed)):
-        if (row.method, row.arm) == (method, "ticket"):
+        if (row.method, row.arm) == (method, "ticket") and levels(row.level):
             for note in row.search.notes:
                 places.setdefault(note, defaultdict(set))[row.level].add(row.seed)
     said = []
-    for note, levels in places.items():
+    for note, at_levels in places.items():
         by_seeds: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for level, seeds in levels.items():
+        for level, seeds in at_levels.items():
             by_seeds[tuple(sorted(seeds))].append(level)
         where = "; ".join(f"{_named('seed', seeds)} at {_named('level', at)}" for seeds, at in by_seeds.items())
         said.append(f"{note.removesuffix('.')} ({where}).")

@@ -176,7 +176,9 @@ def _search_seconds(rows: Rows, ticket: Row) -> float | None:
         row for row in same if row.method == ticket.method and row.arm == "search" and row.level <= ticket.level
     ]
     dense = [row for row in same if row.arm == "dense"]
-    guesses: list[Sequence[Row]] = [[], searches, dense, [*searches, *before], [*dense, *before], [*dense, *searches]]
+    guesses: list[Sequence[Row]] = [[], dense, [*dense, *before]]
+    if searches:
+        guesses = [searches, [*searches, *before], [*dense, *searches]]
     for runs in guesses:
         if abs(sum(row.train_flops for row in runs) - ticket.search_flops) <= AGREE * ticket.search_flops:
             return sum(row.seconds for row in runs)

@@ -208,9 +208,9 @@ class Signs:
 class UniformWidth:
     """A dense network of the same size, every layer narrower by one factor: is it the size alone?
 
-    For tickets of whole units: every site that the method may cut, to the same multiply-accumulates, from fresh weights of
-    the small network and by the study's whole recipe. For tickets of weights: to the same number of weights, by a model
-    factory with a parameter `width`.
+    For tickets of whole units: every site that the method may cut, to the same multiply-accumulates, from fresh weights
+    of the small network and by the study's whole recipe. For tickets of weights: to the same number of weights, by a
+    model factory with a parameter `width`.
     """
 
     replicates: int = _draws(1)
@@ -266,6 +266,8 @@ def refusal(arm: Arm, method: Method, task: Task) -> str:
         return "its tickets do not inherit trained weights, and are trained by the whole recipe already"
     if isinstance(arm, LotteryInit) and not method.inherits:
         return "its tickets start from their original weights already"
+    if isinstance(arm, LotteryInit) and task.start is not None:
+        return "the dense model was brought trained, and from which weights it started is not known"
     if isinstance(arm, FullSchedule | LotteryInit) and not in_units:
         return "of tickets of single weights, lr-rewinding and rewinding are methods of their own"
     if isinstance(arm, Guided | Transferred) and not _can_be_read(task):

@@ -48,7 +48,7 @@ class FullSchedule:
 
 @dataclass(frozen=True)
 class ScratchE:
-    """The ticket's structure from fresh weights, as many epochs as the dense network: are inherited weights worth it?"""
+    """The ticket's structure from fresh weights, as many epochs as the dense network: are inherited ones worth it?"""
 
     replicates: int = _draws()
 
@@ -116,8 +116,8 @@ class LotteryInit:
 class Guided:
     """A new structure by the ticket's own statistics, averaged over each stage: is it more than how much goes where?
 
-    Of units: every site of a stage keeps the stage's mean share. Of weights: a random mask with the stage's mean share at
-    each position of the kernels.
+    Of units: every site of a stage keeps the stage's mean share. Of weights: a random mask with the stage's mean share
+    at each position of the kernels.
     """
 
     replicates: int = _draws()
@@ -184,7 +184,7 @@ def flops_ratio(ticket: Ticket, task: Task) -> float:
 
 
 def stretched(recipe: Recipe, steps: int) -> dict[str, Any]:
-    """In what a training of other length differs from the recipe: milestones and warm-up in proportion, rounded down."""
+    """In what a training of other length differs from the recipe: milestones and warm-up in proportion."""
     return {
         "steps": steps,
         "milestones": tuple(int(Fraction(milestone, recipe.steps) * steps) for milestone in recipe.milestones),

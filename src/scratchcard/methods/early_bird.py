@@ -1,9 +1,9 @@
-"""Early-bird tickets: draw the channel mask while training, stop once it no longer changes, and train only the ticket on.
+"""Early-bird tickets: draw the channel mask while training, stop once it no longer changes, train only the ticket on.
 
-Source: You et al. 2020, Drawing Early-Bird Tickets, sections 3 and 4: slimming's penalty and scaling factors, a mask by a
-global percentile after every epoch, the distance between masks as the sign that the ticket is there. The ticket inherits
-the search's weights and goes on with its schedule from that epoch. Ours: the search really stops; masks are logged, not
-checkpoints; exactly n - floor(n p) units are kept.
+Source: You et al. 2020, Drawing Early-Bird Tickets, sections 3 and 4: slimming's penalty and scaling factors, a mask by
+a global percentile after every epoch, the distance between masks as the sign that the ticket is there. The ticket
+inherits the search's weights and goes on with its schedule from that epoch. Ours: the search really stops; masks are
+logged, not checkpoints; exactly n - floor(n p) units are kept.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from typing import Any, Literal
 from scratchcard.masks.early_bird import READINGS, EarlyBirdDetector, random_distance
 from scratchcard.methods.slimming import SparsityTraining
 from scratchcard.methods.ticket import Dense, Handed, Ticket, Train
-from scratchcard.methods.units import all_weights, best_of_all, cuttable_sites, planned_densities, share_cut
+from scratchcard.methods.units import (
+    all_weights,
+    best_of_all,
+    check_initial,
+    cuttable_sites,
+    equal_scores,
+    planned_densities,
+    share_cut,
+)
 from scratchcard.networks.cost import cost
 from scratchcard.networks.scaling import Factors, Scaled, find_factors
 from scratchcard.networks.subnetwork import MaskedWeights
@@ -41,7 +49,6 @@ class _Level:
     steps: list[int] = field(default_factory=list)
     drawn: State | None = None
     """Weights at the step at which it fired."""
-    notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -57,8 +64,8 @@ class EarlyBird:
     patience: int = 5
     """Length of the queue."""
     reading: Literal["consecutive", "window"] = "consecutive"
-    """Which distances must be small: each mask's from the one before (the paper), or the newest one's from all older ones
-    in the queue (the released code)."""
+    """Which distances must be small: each mask's from the one before (the paper), or the newest one's from all older
+    ones in the queue (the released code)."""
     every: int | None = None
     """Steps between two masks; None: an epoch."""
     draw: Literal["emergence", "end"] = "emergence"
@@ -106,19 +113,13 @@ class EarlyBird:
             )
         if self.precision not in (None, "block8") or (self.low_throughout and self.precision is None):
             raise ValueError(
-                f"EarlyBird searches in the recipe's precision (None) or in 'block8', and only the latter can be kept for "
-                f"the ticket; got precision={self.precision!r}, low_throughout={self.low_throughout}"
+                f"EarlyBird searches in the recipe's precision (None) or in 'block8', and only the latter can be kept "
+                f"for the ticket; got precision={self.precision!r}, low_throughout={self.low_throughout}"
             )
+        check_initial("EarlyBird", self.initial)
         self._detector(self.reading)  # refuses what it cannot work with
         for level in range(1, self.rounds + 1):
-            p = float(share_cut(self.rate, level))
-            at_random = 2 * p * (1 - p)
-            if at_random <= self.epsilon:
-                raise ValueError(
-                    f"at level {level} a share of {p:.3g} is cut, and two random masks that cut so much differ in "
-                    f"{at_random:.3g} of their entries: within epsilon={self.epsilon:g} any mask would pass; choose another "
-                    f"rate, fewer rounds, or an epsilon below {at_random:.3g}"
-                )
+            self._refuse_vacuous(level, float(share_cut(self.rate, level)))
 
     @property
     def label(self) -> str:
@@ -154,7 +155,7 @@ class EarlyBird:
         return planned_densities(task, (*factors.norms, *factors.gated), cuts)
 
     def check(self, task: Task, recipe: Recipe) -> None:
-        """Refuse a network without units that could be cut, or a training too short for the detector to fire.
+        """Refuse a network with too few units that could be cut, or a training too short for the detector to fire.
 
         Raises:
             ValueError: as said.
@@ -165,9 +166,15 @@ class EarlyBird:
         if draws < needed:
             raise ValueError(
                 f"early-bird draws a mask every {self._every(task, recipe)} steps, {draws} in this training of "
-                f"{recipe.steps}, and can fire after {needed} at the earliest; train longer, or draw more often with every="
+                f"{recipe.steps}, and can fire after {needed} at the earliest; train longer, or draw more often "
+                "with every="
             )
-        self._factors(task)
+        factors = self._factors(task)
+        for level in range(1, self.rounds + 1):
+            scores = equal_scores(task, (*factors.norms, *factors.gated))
+            mask, _ = best_of_all(scores, share_cut(self.rate, level), self.least)
+            kept, total = sum(int(one.sum()) for one in mask.values()), sum(map(len, mask.values()))
+            self._refuse_vacuous(level, 1 - kept / total)
 
     def find(self, task: Task, recipe: Recipe, seed: int, train: Train) -> Iterator[Ticket]:
         """Search until all levels have settled, then yield their tickets."""
@@ -178,7 +185,12 @@ class EarlyBird:
         search = Ticket(self, seed, 1, searched, (), Dense(0), changes=penalty | low, arm=SparsityTraining())
         other = next(reading for reading in READINGS if reading != self.reading)
         levels = [
-            _Level(share_cut(self.rate, level), self._detector(self.reading), self._detector(other))
+            # a window of one mask has no distances; of two, it has the one that a queue of one distance has
+            _Level(
+                share_cut(self.rate, level),
+                self._detector(self.reading),
+                EarlyBirdDetector(self.epsilon, max(2, self.patience) if other == "window" else self.patience, other),
+            )
             for level in range(1, self.rounds + 1)
         ]
         began, raw, steps = time.perf_counter(), {}, []
@@ -242,6 +254,16 @@ class EarlyBird:
             drops=list(recipe.milestones),
             search_steps=recipe.steps,
         )
+
+    def _refuse_vacuous(self, level: int, cut: float) -> None:
+        """Raise where so large or so small a share is cut that even random masks are within epsilon of one another."""
+        at_random = 2 * cut * (1 - cut)
+        if at_random <= self.epsilon:
+            raise ValueError(
+                f"at level {level} a share of {cut:.3g} is cut, and two random masks that cut so much differ in "
+                f"{at_random:.3g} of their entries: within epsilon={self.epsilon:g} any mask would pass; choose "
+                + (f"another rate, fewer rounds, or an epsilon below {at_random:.3g}" if at_random else "another rate")
+            )
 
     def _detector(self, reading: str) -> EarlyBirdDetector:
         return EarlyBirdDetector(self.epsilon, self.patience, reading)

@@ -1,8 +1,8 @@
-"""Filter pruning: cut the filters with the smallest norm of a trained network, by shares set beforehand, and fine-tune.
+"""Filter pruning: cut a trained network's filters with the smallest norm, by shares set beforehand, and fine-tune.
 
-Source: Li et al. 2017, Pruning Filters for Efficient ConvNets, section 3, as compared in Liu et al. 2019, Rethinking the
-Value of Network Pruning. The norms of all layers that add to one stream count together. Largest, smallest and random
-are the three criteria of the latter's lottery comparison.
+Source: Li et al. 2017, Pruning Filters for Efficient ConvNets, section 3, as compared in Liu et al. 2019, Rethinking
+the Value of Network Pruning. The norms of all layers that add to one stream count together. Largest, smallest and
+random are the three criteria of the latter's lottery comparison.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from scratchcard.methods.units import (
     cuttable_sites,
     density_of,
     fine_tuning,
+    kept_sentence,
     left_of,
     share_cut,
 )
@@ -47,9 +48,10 @@ class FilterPruning:
     criterion: Literal["l1", "l2", "random"] = "l1"
     """The norm of a unit's weights that says what it is worth; "random": nothing does."""
     rounds: int = field(default=1, metadata={"identity": False})
-    rate: float | Mapping[str, float] = 0.5
+    rate: float | Mapping[str, float] | tuple[tuple[str, float], ...] = 0.5
     """Share of the units left that a level cuts, in every site; or per pattern of sites, e.g. {"stage1.*": 0.6,
-    "stage2.*": 0.3}: the first that fits counts, and sites that none fits are kept whole."""
+    "stage2.*": 0.3}: the first that fits counts, and sites that none fits are kept whole. Kept as pairs, since their
+    order matters."""
     smallest: bool = False
     """Keep the filters with the smallest norm instead: does the criterion know anything?"""
     keep: tuple[str, ...] = ()
@@ -72,7 +74,9 @@ class FilterPruning:
         """
         if self.criterion not in CRITERIA:
             raise ValueError(unknown("criterion", self.criterion, CRITERIA))
-        rates = list(self.rate.values()) if isinstance(self.rate, Mapping) else [self.rate]
+        if isinstance(self.rate, Mapping):
+            object.__setattr__(self, "rate", tuple(self.rate.items()))
+        rates = [rate for _, rate in self.rate] if isinstance(self.rate, tuple) else [self.rate]
         if self.rounds < 1 or not rates or not all(0 < one < 1 for one in rates):
             raise ValueError(
                 f"FilterPruning needs rounds of at least 1 and rates between 0 and 1, got rounds={self.rounds}, "
@@ -128,7 +132,7 @@ class FilterPruning:
             whole = _ones({name: (len(task.sites[name]),) for name in keeps})
             mask = select(self._scores(task, end, whole, derive(seed, "random-filters")), keeps, whole)
             small = SmallUnits(mask, task.sites, task.example_inputs())
-            told = f"{sum(keeps.values())} of {sum(map(len, mask.values()))} units kept, which leaves {density_of(task, mask):.1%} of the weights"
+            told = kept_sentence(task, mask)
             yield Ticket(
                 self,
                 seed,
@@ -155,13 +159,14 @@ class FilterPruning:
             ValueError: no site can be cut, or a pattern of `rate` fits none.
         """
         chosen = cuttable_sites("FilterPruning", task, self.keep, self.only)
-        if not isinstance(self.rate, Mapping):
+        if isinstance(self.rate, int | float):
             return dict.fromkeys(chosen, share_cut(self.rate, level))
-        idle = [pattern for pattern in self.rate if not any(fnmatch.fnmatchcase(name, pattern) for name in chosen)]
+        by_pattern = dict(self.rate)
+        idle = [pattern for pattern in by_pattern if not any(fnmatch.fnmatchcase(name, pattern) for name in chosen)]
         if idle:
             raise ValueError(f"FilterPruning has rates for {', '.join(idle)}, but the sites are: {', '.join(chosen)}")
         rates = {
-            name: next((rate for pattern, rate in self.rate.items() if fnmatch.fnmatchcase(name, pattern)), None)
+            name: next((rate for pattern, rate in by_pattern.items() if fnmatch.fnmatchcase(name, pattern)), None)
             for name in chosen
         }
         return {name: share_cut(rate, level) for name, rate in rates.items() if rate is not None}

@@ -9,7 +9,6 @@ biases and normalisation are never cut and rewind with the weights; ties are bro
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -21,7 +20,7 @@ from scratchcard.masks.schedule import Share, rounds
 from scratchcard.masks.select import inverted, select
 from scratchcard.methods.levels import Rate, check_rates, cuttable, densities, keeps
 from scratchcard.methods.ticket import Dense, End, Ticket, Train
-from scratchcard.networks.sites import Sites, find_sites
+from scratchcard.methods.units import cuttable_sites, fine_tuning
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits, unit_magnitudes
 from scratchcard.networks.weights import Weight, everything, whole
@@ -38,8 +37,6 @@ rewind: they go back to their values at step k, and train from there (Strategy 1
 rate goes back to that of step k (Renda et al. 2020). continue: they stay and train on under the whole schedule; only
 the tickets that are handed out are reset (Strategy 2). fine-tune: they stay and train on under a small constant rate.
 """
-_SMALL = 1e-3
-"""A schedule that ends below this share of its rate has no last rate that could fine-tune anything."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +90,8 @@ class IMP:
     fine_tune_steps: int | None = None
     """How long to fine-tune; None: as many steps as the recipe has."""
     units: Literal["weights", "channels"] = "weights"
-    """What is cut: single weights, or whole units (channels, neurons: every site of `find_sites`; attention heads where
-    `only` names them), ranked by the mean |w| of their filters (Li et al. 2017); the network is then trained in its
-    small form."""
+    """What is cut: single weights, or whole units (channels, neurons, attention heads where the network runs with fewer
+    of them), ranked by the mean |w| of their filters (Li et al. 2017); the network is trained in its small form."""
 
     def __post_init__(self) -> None:
         """Refuse hyper-parameters that mean nothing.
@@ -235,8 +231,7 @@ class IMP:
 
     def _find_channels(self, task: Task, recipe: Recipe, seed: int, train: Train) -> Iterator[Ticket]:
         """The same search over whole units, every training in the small form of its level."""
-        sites = find_sites(task.fresh(0), task.example_inputs())
-        cuttable = self._sites(sites)
+        sites, cuttable = task.sites, cuttable_sites("IMP", task, self.keep, self.only)
         within = {name: torch.ones(len(sites[name]), dtype=torch.bool) for name in cuttable}
         dense = Ticket(None, seed, 0, MaskedWeights(everything(task.fresh(0))), ())
         *_, end = [snapshot.state() for snapshot in train(dense, sorted(self.dense_steps(recipe)))]
@@ -262,29 +257,10 @@ class IMP:
                 *_, trained = [s.state() for s in train(ticket, (replace(recipe, **changes).steps,))]
                 end = small.enlarged(trained)
 
-    def _sites(self, sites: Sites) -> tuple[str, ...]:
-        """The sites it may cut: those that `only` names, if any, without those that `keep` names."""
-
-        def fits(name: str, patterns: tuple[str, ...]) -> bool:
-            return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-        idle = [
-            pattern for pattern in (*self.keep, *self.only) if not any(fits(name, (pattern,)) for name in sites.sites)
-        ]
-        if idle:
-            raise ValueError(f"no site is called {', '.join(idle)}; the sites are: {', '.join(sites.sites)}")
-        # attention that computes its head size from others cannot lose heads, and only trying it shows: by name only
-        asked = [name for name in sites.sites if (fits(name, self.only) if self.only else name not in sites.heads)]
-        chosen = [name for name in asked if not fits(name, self.keep)]
-        if not chosen:
-            why = "; ".join(f"{layer}: {reason}" for layer, reason in sites.kept.items())
-            raise ValueError(f"this network has no unit that could be cut ({why or 'all are named in `keep`'})")
-        return tuple(chosen)
-
     def _densities_of_channels(self, task: Task) -> list[float]:
         """Exact beforehand: how many weights are left depends on the counts of the sites, not on which units go."""
-        sites = find_sites(task.fresh(0), task.example_inputs())
-        chosen, weights = self._sites(sites), everything(task.fresh(0))
+        sites, weights = task.sites, everything(task.fresh(0))
+        chosen = cuttable_sites("IMP", task, self.keep, self.only)
         shapes = {name: (len(sites[name]),) for name in chosen}
         rates = dict.fromkeys(chosen, float(self.rate))  # pyright: ignore[reportArgumentType]
         found = [1.0]
@@ -318,24 +294,7 @@ class IMP:
         """In what a ticket's training differs from the recipe: fine-tuning has one small constant rate."""
         if self.between != "fine-tune":
             return {}
-        if callable(recipe.optimizer):
-            raise ValueError(
-                "fine-tuning sets the learning rate, but this recipe's optimizer is your own and sets it itself; "
-                "name one (sgd, adam, adamw), or use between='lr-rewind'"
-            )
-        factor = recipe.lr_factor(recipe.steps - 1)
-        if self.fine_tune_lr is None and factor < _SMALL:
-            raise ValueError(
-                f"this recipe's {recipe.schedule} schedule ends at {factor:.1g} of its rate, which tunes nothing; give "
-                "IMP(between='fine-tune', fine_tune_lr=...)"
-            )
-        return {
-            "lr": recipe.lr * factor if self.fine_tune_lr is None else self.fine_tune_lr,
-            "steps": self.fine_tune_steps or recipe.steps,
-            "schedule": "constant",
-            "milestones": (),
-            "warmup": 0,
-        }
+        return fine_tuning(recipe, self.fine_tune_lr, self.fine_tune_steps or recipe.steps)
 
 
 _SAID = {"continue": "continued", "fine-tune": "fine-tuned"}

@@ -19,9 +19,11 @@ from scratchcard.methods.units import (
     all_weights,
     best_of_all,
     check_fine_tuning,
+    check_initial,
     cuttable_sites,
-    density_of,
+    equal_scores,
     fine_tuning,
+    kept_sentence,
     planned_densities,
     share_cut,
 )
@@ -98,6 +100,7 @@ class Slimming:
                 f"Slimming needs a strength of 0 or more and a least number above 0, got strength={self.strength}, "
                 f"least={self.least}"
             )
+        check_initial("Slimming", self.initial)
         check_fine_tuning("Slimming", self.fine_tune_lr, self.fine_tune_steps)
 
     @property
@@ -115,7 +118,7 @@ class Slimming:
         return (SparsityTraining(),) if level == 1 or self.passes else ()
 
     def dense_steps(self, recipe: Recipe) -> set[int]:
-        """Steps of the dense training whose weights it needs: none, its search starts from the same initialisation."""
+        """Steps of the dense training that are worth keeping: its end; the search has a training of its own."""
         return {recipe.steps}
 
     def weights(self, task: Task) -> list[Weight]:
@@ -129,14 +132,15 @@ class Slimming:
         return planned_densities(task, (*factors.norms, *factors.gated), cuts)
 
     def check(self, task: Task, recipe: Recipe) -> None:
-        """Refuse a network without units that could be cut, or a recipe that fine-tuning does not fit.
+        """Refuse a network without so many units that could be cut, or a recipe that fine-tuning does not fit.
 
         Raises:
             ValueError: as said.
         """
         if recipe.scale_l1:
             raise ValueError("the penalty of slimming is its own `strength`; leave scale_l1 out of the recipe")
-        self._factors(task)
+        factors = self._factors(task)
+        best_of_all(equal_scores(task, (*factors.norms, *factors.gated)), share_cut(self.rate, self.rounds), self.least)
         fine_tuning(recipe, self.fine_tune_lr, self.fine_tune_steps)
 
     def find(self, task: Task, recipe: Recipe, seed: int, train: Train) -> Iterator[Ticket]:
@@ -188,21 +192,18 @@ class Slimming:
 
     def _told(self, task: Task, mask: UnitMask, factors: Factors, left: State) -> list[str]:
         """What was cut, in units and weights, and the shift that went with it."""
-        kept, total = (sum(count) for count in zip(*((int(k.sum()), len(k)) for k in mask.values()), strict=True))
-        told = [
-            f"{kept} of {total} units kept ({kept / total:.1%}), which leaves {density_of(task, mask):.1%} of the weights"
-        ]
+        told = [kept_sentence(task, mask)]
         shifts = [
             left[bias][unit[weight][0]].abs().max()
             for site, weights in factors.norms.items()
             for unit, stays in zip(task.sites[site].units, mask[site].tolist(), strict=True)
             for weight in weights
-            if not stays and (bias := weight.removesuffix("weight") + "bias") in left
+            if not stays and weight in unit and (bias := weight.removesuffix("weight") + "bias") in left
         ]
         if shifts:
             told.append(
                 f"the shift of units that were cut was dropped, not folded into what reads them: up to "
-                f"{float(torch.stack(shifts).max()):.3g} after normalisation; what all of cutting costs is the first point "
-                "of the ticket's curve"
+                f"{float(torch.stack(shifts).max()):.3g} after normalisation; what all of cutting costs is the first "
+                "point of the ticket's curve"
             )
         return [*told, *(f"{site} is kept whole: {why}" for site, why in factors.left.items())]

@@ -20,8 +20,8 @@ from scratchcard.methods.units import (
     all_weights,
     check_fine_tuning,
     cuttable_sites,
-    density_of,
     fine_tuning,
+    kept_sentence,
     left_of,
     planned_densities,
     share_cut,
@@ -39,7 +39,7 @@ from scratchcard.types import State, UnitMask
 
 @dataclass(frozen=True)
 class SoftFilterPruning:
-    """Tickets of levels 1 ... `rounds`, each from a search of its own, whose small filters are set to 0 again and again."""
+    """Tickets of levels 1 ... `rounds`, each from a search of its own that sets small filters to 0 again and again."""
 
     rounds: int = field(default=1, metadata={"identity": False})
     rate: float = 0.3
@@ -122,9 +122,14 @@ class SoftFilterPruning:
                 mask = _largest(sites, state, keeps)
                 zeroed = _zeroed(sites, mask, state)
                 if snapshot.step < recipe.steps:
-                    assert snapshot.write is not None, "a search can be changed"
+                    if snapshot.write is None:
+                        raise ValueError(
+                            f"SoftFilterPruning sets filters to zero while task {task.name!r} is trained, but the "
+                            "snapshots of its own loop cannot be written to; let it yield them as "
+                            "training.loop.train does"
+                        )
                     snapshot.write(zeroed)
-            told = f"{sum(keeps.values())} of {sum(map(len, mask.values()))} units kept, which leaves {density_of(task, mask):.1%} of the weights"
+            told = kept_sentence(task, mask)
             yield Ticket(
                 self,
                 seed,

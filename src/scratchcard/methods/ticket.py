@@ -124,7 +124,7 @@ class Train(Protocol):
     """Handed to a method: trains a ticket (or finds that it was trained before) and yields snapshots at `stops`."""
 
     def __call__(self, ticket: Ticket, stops: Collection[int]) -> Iterator[Snapshot]:
-        """Yield the snapshots at `stops`, in order. Iterating to the end leaves a row and the snapshots in the store."""
+        """Yield the snapshots at `stops`, in order. At the end a row and these snapshots are in the store."""
         ...
 
     def search(self, ticket: Ticket, stops: Collection[int]) -> Iterator[Snapshot]:

@@ -48,15 +48,16 @@ def cuttable_sites(
     idle = [one for one in (*keep, *only) if not any(fnmatch.fnmatchcase(name, one) for name in sites.sites)]
     if idle:
         raise ValueError(f"no site is called {', '.join(idle)}; the sites are: {', '.join(sites.sites)}")
-    special = {*getattr(sites, "branches", {}), *(() if choices else sites.choices)}
+    special = {*sites.branches, *(() if choices else sites.choices)}
     asked = [name for name in sites.sites if (_fits(name, only) if only else name not in special)]
     chosen = [name for name in asked if not _fits(name, keep)]
     heads = [name for name in chosen if name in sites.heads]
     stuck = set(heads) - set(_removable(task, sites, heads))
     if only and stuck:
         raise ValueError(
-            f"{who} is to cut heads of {', '.join(sorted(stuck))}, but the network's code computes their size or number "
-            "from others, so that it cannot run with fewer; take them from the tensors, or leave them out of `only`"
+            f"{who} is to cut heads of {', '.join(sorted(stuck))}, but the network's code computes their size or "
+            "number from others, so that it cannot run with fewer; take them from the tensors, or leave them out of "
+            "`only`"
         )
     chosen = [name for name in chosen if name not in stuck]
     if not chosen:
@@ -73,6 +74,11 @@ def share_cut(rate: float, level: int) -> Fraction:
 def left_of(units: int, cut: Fraction) -> int:
     """N - floor(n p): how many of n units are kept when the share p is cut."""
     return units - floor(units * cut)
+
+
+def equal_scores(task: Task, among: Collection[str]) -> Scores:
+    """Scores that tell nothing: how many units a mask keeps is known beforehand, and refused if it cannot be."""
+    return {name: torch.zeros(len(task.sites[name]), dtype=torch.float64) for name in among}
 
 
 def best_of_all(scores: Scores, cut: Fraction, least: float) -> tuple[UnitMask, list[str]]:
@@ -100,8 +106,8 @@ def best_of_all(scores: Scores, cut: Fraction, least: float) -> tuple[UnitMask, 
     }
     if sum(fewest.values()) > keep:
         raise ValueError(
-            f"{keep} of {total} units are to be kept, but the {len(scores)} sites keep {sum(fewest.values())} at least; "
-            "cut less, or lower the least number of channels"
+            f"{keep} of {total} units are to be kept, but the {len(scores)} sites keep {sum(fewest.values())} at "
+            "least; cut less, or lower the least number of channels"
         )
     whole = {name: torch.ones(len(score), dtype=torch.bool) for name, score in scores.items()}
     protected = select(scores, fewest, whole)
@@ -114,7 +120,7 @@ def best_of_all(scores: Scores, cut: Fraction, least: float) -> tuple[UnitMask, 
         zip(scores, (int(part.sum()) for part in freely.split([len(s) for s in scores.values()])), strict=True)
     )
     notes = [
-        f"{name} keeps {int(kept.sum())} of {len(kept)} units, its least number; by its scores it would have {given[name]}"
+        f"{name} keeps {int(kept.sum())} of {len(kept)} units, its least number; by its scores alone {given[name]}"
         for name, kept in mask.items()
         if given[name] < int(kept.sum()) == fewest[name]
     ]
@@ -143,18 +149,27 @@ def density_of(task: Task, mask: UnitMask, weights: Mapping[str, Any] | None = N
     return sum(left for left, _ in layers) / sum(total for _, total in layers)
 
 
+def kept_sentence(task: Task, mask: UnitMask) -> str:
+    """What a mask left, in units and in weights: the share asked for is of the former."""
+    kept, total = sum(int(one.sum()) for one in mask.values()), sum(map(len, mask.values()))
+    return (
+        f"{kept} of {total} units kept ({kept / total:.1%}), which leaves {density_of(task, mask):.1%} of the weights"
+    )
+
+
 def fine_tuning(recipe: Recipe, lr: float | None, steps: int | None) -> dict[str, Any]:
     """In what fine-tuning differs from the recipe: one small constant rate, a quarter of the steps.
 
     Raises:
-        ValueError: no rate was given and the recipe's schedule has no last one that could be used.
+        ValueError: the optimizer is the user's own and sets its rate itself, or no rate was given and the recipe's
+            schedule has no last one that could be used.
     """
+    if callable(recipe.optimizer):
+        raise ValueError(
+            "fine-tuning sets the learning rate, but this recipe's optimizer is your own and sets it itself; name one "
+            "(sgd, adam, adamw)"
+        )
     if lr is None:
-        if callable(recipe.optimizer):
-            raise ValueError(
-                "fine-tuning sets the learning rate, but this recipe's optimizer is your own and sets it itself; name one "
-                "(sgd, adam, adamw)"
-            )
         factor = recipe.lr_factor(recipe.steps - 1)
         if factor < _SMALL:
             raise ValueError(
@@ -169,6 +184,18 @@ def fine_tuning(recipe: Recipe, lr: float | None, steps: int | None) -> dict[str
         "milestones": (),
         "warmup": 0,
     }
+
+
+def check_initial(who: str, initial: float | None) -> None:
+    """Refuse scaling factors to start from that could not be ranked, or divided by.
+
+    Raises:
+        ValueError: it is not a positive number.
+    """
+    if initial is not None and not 0 < initial < float("inf"):
+        raise ValueError(
+            f"{who}'s scaling factors start at a positive number, or as the network has them (None); got {initial=}"
+        )
 
 
 def check_fine_tuning(who: str, lr: float | None, steps: int | None) -> None:

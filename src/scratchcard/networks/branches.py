@@ -65,10 +65,12 @@ def find_branches(walk: Labelling, taken: Collection[str]) -> dict[str, Branch]:
     """
     order = {node: at for at, node in enumerate(walk.program.graph.nodes)}
     inside: dict[str, set[Node]] = defaultdict(set)
+    modules = dict(walk.model.named_modules(remove_duplicate=False))
     for node in order:
         for path, _ in (node.meta.get("nn_module_stack") or {}).values() if node.op == "call_function" else ():
-            if path:
-                inside[path].add(node)
+            known = path.partition("@")[0]  # the second call of a module is told as name@1
+            if known and known in modules:
+                inside[known].add(node)
     found: list[tuple[Node, int, tuple[str, ...], tuple[str, ...], set[str]]] = []
     for node in order:
         if operator(node) not in ("add", "add_"):
@@ -81,10 +83,10 @@ def find_branches(walk: Labelling, taken: Collection[str]) -> dict[str, Branch]:
                     found.append((node, argument, *parts))
     shared = Counter(_shared_path(tensors) for *_, tensors in found)
     branches: dict[str, Branch] = {}
-    for node, argument, modules, bare, tensors in found:
+    for node, argument, parts, bare, tensors in found:
         name = _shared_path(tensors)
         if not name or shared[name] > 1:
-            name = max(modules, key=lambda path: sum(p.numel() for p in walk.model.get_submodule(path).parameters()))
+            name = max(parts, key=lambda path: sum(p.numel() for p in modules[path].parameters()))
         while name in taken or name in branches:
             name = f"{name}:branch"
         unit: Places = {}
@@ -94,7 +96,7 @@ def find_branches(walk: Labelling, taken: Collection[str]) -> dict[str, Branch]:
                 unit[tensor] = {0: list(range(shape[0]))} if shape else {}
         (label,) = walk.unions.new(1).tolist()
         written = argument == 0 and operator(node) == "add_"
-        branches[name] = Branch(name, node.name, argument, modules, bare, unit, label, written)
+        branches[name] = Branch(name, node.name, argument, parts, bare, unit, label, written)
     return branches
 
 

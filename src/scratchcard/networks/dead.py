@@ -209,6 +209,8 @@ class _Constants:
         reasons: dict[str, Counter[str]] = {}
         for name, labels in self._sites.labels.items():
             able[name], reasons[name] = [], Counter()
+            if name in self._sites.branches:  # of one unit, which stays
+                continue
             for unit, root in enumerate(labels.tolist()):
                 if root in self._readers and root not in self._variable:
                     reason = next(filter(None, (self._refusal(*reader) for reader in self._readers[root])), "")
@@ -285,11 +287,15 @@ def _share(reading: Reading, indices: set[int]) -> Tensor:
 
 
 def _drawn(inputs: Tensors) -> Tensors:
-    """Another batch of the same shapes: normal numbers where there are numbers to calculate with."""
+    """Another batch of the same shapes: normal numbers where there are numbers to calculate with, else other places."""
     chance = torch.Generator().manual_seed(1)
-    return tree_map(
-        lambda leaf: torch.randn(leaf.shape, generator=chance, dtype=leaf.dtype) if floating(leaf) else leaf, inputs
-    )
+
+    def drawn(leaf: Any) -> Any:
+        if floating(leaf):
+            return torch.randn(leaf.shape, generator=chance, dtype=leaf.dtype)
+        return leaf.flatten().flip(0).view(leaf.shape) if isinstance(leaf, Tensor) else leaf
+
+    return tree_map(drawn, inputs)
 
 
 def _difference(wanted: list[Tensor], found: list[Tensor]) -> float:

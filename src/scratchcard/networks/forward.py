@@ -58,12 +58,18 @@ def write_state(model: nn.Module, state: State) -> None:
     """Put these values into the model's own weights and buffers, in place; those that are not named stay.
 
     Raises:
-        ValueError: a name that the model does not have.
+        ValueError: a name that the model does not have, or another shape than it has there.
     """
     own = _tensors(model)
     strange = sorted(state.keys() - own.keys())
     if strange:
         raise ValueError(f"this {type(model).__name__} has no weights or buffers called {', '.join(strange)}")
+    reshaped = [name for name, value in state.items() if value.shape != own[name].shape]
+    if reshaped:
+        raise ValueError(
+            f"these values are not of the shapes of this {type(model).__name__}: "
+            + ", ".join(f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in reshaped)
+        )
     with torch.no_grad():
         for name, value in state.items():
             own[name].copy_(value)

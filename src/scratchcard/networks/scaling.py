@@ -11,8 +11,10 @@ import copy
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.fx import Node
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
@@ -40,13 +42,16 @@ class Gate(nn.Module):
 
 
 def scaling_factors(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Every scaling factor of a network as it is trained: weights of batch normalisation (1-, 2-, 3-D), and gates."""
-    return {
-        f"{name}.{own}" if name else own: parameter
-        for name, module in model.named_modules()
-        for own, parameter in module.named_parameters(recurse=False)
-        if (isinstance(module, _BatchNorm) and own == "weight") or isinstance(module, Gate)
-    }
+    """Every scaling factor of a network as it is trained: weights of batch normalisation (1-, 2-, 3-D), and gates.
+
+    Each once, by the first of its names: the gates of one site share theirs.
+    """
+    found: dict[int, tuple[str, nn.Parameter]] = {}
+    for name, module in model.named_modules():
+        for own, parameter in module.named_parameters(recurse=False):
+            if (isinstance(module, _BatchNorm) and own == "weight") or isinstance(module, Gate):
+                found.setdefault(id(parameter), (f"{name}.{own}" if name else own, parameter))
+    return dict(found.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +75,7 @@ class Factors:
         found = {}
         for name, weights in self.norms.items():
             per_unit = [
-                torch.cat([raw[weight][unit[weight][0]] for weight in weights]).double().abs().mean()
+                torch.cat([raw[weight][unit[weight][0]] for weight in weights if weight in unit]).double().abs().mean()
                 for unit in self.sites[name].units
             ]
             found[name] = torch.stack(per_unit)
@@ -95,14 +100,18 @@ def find_factors(model: nn.Module, sites: Sites, among: Collection[str]) -> Fact
     tied = _tied(model)
     norms, gated, left = {}, [], {}
     for name in among:
-        here = [weight for weight in sites[name].units[0] if weight in weights]
+        here = list(dict.fromkeys(weight for unit in sites[name].units for weight in unit if weight in weights))
         own = [weight for weight in here if (weight in chosen) == (name in sites.choices)]
-        readers = [parameter for parameter, site, *_ in gates(sites, (name,)) if site == name]
-        if own:
+        readers = {parameter for parameter, *_ in gates(sites, (name,))}
+        if own and all(unit.keys() & set(own) for unit in sites[name].units):
             norms[name] = tuple(own)
+        elif own:
+            left[name] = "only some of its units are normalised"
         elif here:
             left[name] = "whoever reads it chooses its channels by normalisations of their own"
-        elif not readers or tied.intersection(readers):
+        elif name in sites.branches:
+            left[name] = "a branch without normalisation has no factor, and nobody reads it alone"
+        elif not readers or tied & readers or _read_without_weight(sites, name):
             left[name] = "its units are read by weights that cannot carry a gate"
         else:
             gated.append(name)
@@ -112,12 +121,13 @@ def find_factors(model: nn.Module, sites: Sites, among: Collection[str]) -> Fact
 def gates(sites: Sites, gated: Collection[str]) -> list[tuple[str, str, int, Tensor, str]]:
     """The gates to add: (weight, site, dimension, unit at every index or -1, key of the factor in a raw state)."""
     found: dict[str, list[tuple[str, int, Tensor]]] = {}
+    reading = {weight for _, weight in _readers(sites) if weight is not None}
     for site in gated:
         places: dict[tuple[str, int], Tensor] = {}
         for unit, where in enumerate(sites[site].units):
             for name, dims in where.items():
                 for dim, indices in dims.items():
-                    if name in sites.outputs and dim != sites.outputs[name]:
+                    if name in reading and dim != sites.outputs[name]:
                         size = sites.shapes[name][dim]
                         places.setdefault((name, dim), torch.full((size,), -1))[indices] = unit
         for (name, dim), unit_of in places.items():
@@ -140,6 +150,15 @@ class Scaled:
     leaves those of batch normalisation, and gates start at 1. A gate changes nothing: the weights that it multiplies
     are divided by it."""
 
+    def __post_init__(self) -> None:
+        """Refuse factors to start from that weights cannot be divided by.
+
+        Raises:
+            ValueError: as said.
+        """
+        if self.initial is not None and not 0 < self.initial < float("inf"):
+            raise ValueError(f"scaling factors need a positive number to start from, or None, got {self.initial}")
+
     @property
     def mask(self) -> WeightMask | UnitMask:
         """Of the network inside."""
@@ -158,12 +177,12 @@ class Scaled:
             module = net.get_submodule(path)
             weight, start = getattr(module, own), 1.0 if self.initial is None else self.initial
             factor = made.setdefault(
-                site, nn.Parameter(weight.new_full((len(self.factors.sites[site]),), start, requires_grad=False))
-            ).requires_grad_()
+                site, nn.Parameter(weight.detach().new_full((len(self.factors.sites[site]),), start))
+            )
             gate = Gate(factor, self._small(name, dim, unit_of), dim)
             parametrize.register_parametrization(module, own, gate)
             with torch.no_grad():
-                original = module.parametrizations[own].original  # pyright: ignore[reportIndexIssue, reportAttributeAccessIssue]
+                original = module.get_parameter(f"parametrizations.{own}.original")
                 original.div_(_along(factor, gate.get_buffer("unit_of"), dim, weight.dim()))
         return net
 
@@ -176,24 +195,33 @@ class Scaled:
         net = copy.deepcopy(trained)
         for name in dict.fromkeys(name for name, *_ in gates(self.factors.sites, self.factors.gated)):
             path, _, own = name.rpartition(".")
-            parametrize.remove_parametrizations(net.get_submodule(path), own, leave_parametrized=True)
+            module = net.get_submodule(path)
+            # torch takes the gate off the class, which a copy shares with what it was copied from
+            module.__class__ = type(type(module).__name__, type(module).__bases__, dict(vars(type(module))))
+            parametrize.remove_parametrizations(module, own, leave_parametrized=True)
         return self.inner.ship(net)
 
     def plain(self, raw: State) -> State:
         """A state as it is trained -> weights and buffers of the original architecture, gates multiplied out."""
-        state = {name: value for name, value in raw.items() if ".parametrizations." not in f".{name}"}
+        state = dict(raw)
         for name, _, dim, unit_of, key in gates(self.factors.sites, self.factors.gated):
-            value = state[name] if name in state else raw[_original(name)]
-            state[name] = value * _along(raw[key], self._small(name, dim, unit_of), dim, value.dim())
-        return self.inner.enlarged(state) if isinstance(self.inner, SmallUnits) else state
+            value = state[name] if name in state else state.pop(_original(name))
+            state[name] = value * _along(state.pop(key), self._small(name, dim, unit_of), dim, value.dim())
+        if isinstance(self.inner, SmallUnits):
+            return self.inner.enlarged(state)
+        cut = {name: ~kept for name, kept in self.inner.mask.items() if not bool(kept.all())}
+        return state | {name: state[name].masked_fill(where, 0.0) for name, where in cut.items()}
 
     def scores(self, raw: State) -> Scores:
-        """|factor| of every unit, from a state as it is trained; 0 for units that are cut already."""
-        if isinstance(self.inner, SmallUnits):
-            named = self.factors.norms.values()
-            whole = self.inner.enlarged({n: v for n, v in raw.items() if ".parametrizations." not in f".{n}"})
-            raw = raw | {weight: whole[weight] for weights in named for weight in weights}
-        return self.factors.scores(raw)
+        """|factor| of every unit, from a state as it is trained; -1, below all, for units that are cut already."""
+        if not isinstance(self.inner, SmallUnits):
+            return self.factors.scores(raw)
+        whole, cut = self.plain(raw), {name: ~kept for name, kept in self.inner.mask.items()}
+        named = {weight: whole[weight] for weights in self.factors.norms.values() for weight in weights}
+        return {
+            site: score.masked_fill(cut[site], -1.0) if site in cut else score
+            for site, score in self.factors.scores(raw | named).items()
+        }
 
     def _small(self, name: str, dim: int, unit_of: Tensor) -> Tensor:
         """The unit at every index that the inner network still has."""
@@ -217,6 +245,28 @@ def _key(name: str, at: int) -> str:
 def _original(name: str) -> str:
     path, _, own = name.rpartition(".")
     return f"{path}.parametrizations.{own}.original".removeprefix(".")
+
+
+def _readers(sites: Sites) -> list[tuple[str, str | None]]:
+    """(node, the parameter that it weights its inputs with) of whoever adds up units; None for what is no parameter."""
+    named = sites.program.graph_signature.inputs_to_parameters
+    found = []
+    for node in sites.program.graph.nodes:
+        if node.name in sites.consumed:
+            weight = node.args[sites.consumed[node.name][0].argument + 1]  # right after what it weights
+            found.append((node.name, named.get(weight.name) if isinstance(weight, Node) else None))
+    return found
+
+
+def _read_without_weight(sites: Sites, name: str) -> bool:
+    """Whether something adds up units of a site with weights that are no parameters, or are computed first."""
+    own = sites.unions.roots(sites.labels[name])
+    return any(
+        np.isin(sites.unions.roots(part.labels), own).any()
+        for node, weight in _readers(sites)
+        if weight not in sites.outputs
+        for part in sites.consumed[node]
+    )
 
 
 def _tied(model: nn.Module) -> set[str]:

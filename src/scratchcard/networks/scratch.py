@@ -19,13 +19,24 @@ from scratchcard.types import State
 
 Rule = Literal["fan_in", "fan_out", "fan_avg", "fixed"]
 """What the variance of a layer's fresh weights is inversely proportional to; "fixed": to nothing."""
-_CONSTANTS = (1 / 3, 1.0, 2.0)
-"""Variance x fan under torch's own uniform initialisation, LeCun's, and He's."""
+_RULES: tuple[Rule, ...] = get_args(Rule)
+_USUAL: tuple[tuple[Rule, float], ...] = (
+    ("fan_in", 1 / 3),
+    ("fan_in", 2.0),
+    ("fan_avg", 1.0),
+    ("fan_out", 2.0),
+    ("fan_in", 1.0),
+    ("fan_avg", 2.0),
+)
+"""Variance x fan under torch's own uniform initialisation, He's, Glorot's, He's backwards, LeCun's, and Glorot's with
+the gain of a ReLU. The first of those that cannot be told apart counts."""
 _ALIKE = 0.05
-"""Standard deviations of logarithms of variance x fan that chance makes in layers of one rule."""
+"""How far logarithms of variance x fan of layers of one rule may spread, besides by chance."""
+_SIGMAS = 3.0
+"""How much chance is allowed for."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is itself: tensors have no truth value to compare by
 class Layer:
     """A weight as it was drawn, and the sizes of what is left of it."""
 
@@ -38,19 +49,30 @@ class Layer:
     """Share of its entries that a weight mask keeps: a sparse layer's fans are so much smaller."""
 
     def fan(self, rule: Rule, shape: tuple[int, ...]) -> float:
-        """The number that the variance of entries is divided by, for a shape of this weight."""
-        outputs, inputs = shape[self.out], shape[1 - self.out]
-        area = prod(shape[2:])
-        return {
+        """The number that the variance of entries is divided by, for a shape of this weight, as torch counts it.
+
+        That is with the first dimension as outputs for all convolutions, transposed ones included.
+        """
+        out = self.out if len(shape) == 2 else 0
+        outputs, inputs, area = shape[out], shape[1 - out], prod(shape[2:])
+        fans: dict[str, float] = {
             "fan_in": float(inputs * area),
             "fan_out": float(outputs * area),
             "fan_avg": (inputs + outputs) * area / 2,
             "fixed": 1.0,
-        }[rule]
+        }
+        return fans[rule]
 
-    def variance(self) -> float:
-        """About zero, where initialisations centre."""
-        return float(self.weight.double().square().mean())
+    def product(self, rule: Rule) -> float:
+        """Variance of the entries, about zero, where initialisations centre, x the fan."""
+        return float(self.weight.double().square().mean()) * self.fan(rule, tuple(self.weight.shape))
+
+    def shrinkage(self, rule: Rule) -> float:
+        """Factor for the entries' standard deviation that the new size asks for; 1 where nothing of it is left."""
+        after = self.fan(rule, self.left) * self.density
+        if rule == "fixed" or not after:
+            return 1.0
+        return sqrt(self.fan(rule, tuple(self.weight.shape)) / after)
 
 
 def scratch_factors(layers: Mapping[str, Layer]) -> dict[str, float]:
@@ -59,46 +81,31 @@ def scratch_factors(layers: Mapping[str, Layer]) -> dict[str, float]:
     Args:
         layers: name of the weight -> the layer. Convolutions and linear layers are judged apart.
     """
-    rules = {kind: rule_of([one for one in layers.values() if _kind(one) == kind]) for kind in ("conv", "linear")}
     found = {}
-    for name, layer in layers.items():
-        rule = rules[_kind(layer)]
-        before, after = layer.fan(rule, tuple(layer.weight.shape)), layer.fan(rule, layer.left)
-        found[name] = 1.0 if rule == "fixed" else sqrt(before / (after * layer.density))
+    for convolutions in (True, False):
+        kind = {name: layer for name, layer in layers.items() if (layer.weight.dim() > 2) == convolutions}
+        for name, rule in zip(kind, rules_of(list(kind.values())), strict=True):
+            found[name] = kind[name].shrinkage(rule)
     return found
 
 
-def rule_of(layers: list[Layer]) -> Rule:
-    """The rule by which layers of one kind were drawn, read from their weights.
+def rules_of(layers: list[Layer]) -> list[Rule]:
+    """The rule by which each of several layers of one kind was drawn, read from their weights.
 
-    Where several rules fit as well (a single layer, or layers of one shape) it is the one whose product of variance and
-    fan is a usual number, and "fixed" where none is.
+    It is one for all of them if one fits, except for layers that are far from the others under it. Those, and all where
+    none fits, are judged by themselves.
     """
-    drawn = [layer for layer in layers if layer.variance() > 0]
-    if not drawn:
-        return "fixed"
-    sizes = torch.tensor([float(layer.weight.numel()) for layer in drawn], dtype=torch.float64)
-    share = sizes / sizes.sum()
-
-    def products(rule: Rule) -> Tensor:
-        return torch.tensor(
-            [log(layer.variance() * layer.fan(rule, tuple(layer.weight.shape))) for layer in drawn], dtype=torch.float64
-        )
-
-    spread = {}
-    for rule in get_args(Rule):
-        logs = products(rule)
-        spread[rule] = float((share * (logs - (share * logs).sum()).square()).sum().sqrt())
-    fitting = [rule for rule in get_args(Rule) if spread[rule] <= min(spread.values()) + _ALIKE]
-    if len(fitting) == 1:
-        return fitting[0]
-
-    def strangeness(rule: Rule) -> float:
-        mean = float((share * products(rule)).sum())
-        return min(abs(mean - log(constant)) for constant in _CONSTANTS)
-
-    usual = [rule for rule in fitting if rule != "fixed" and strangeness(rule) < 2 * _ALIKE]
-    return min(usual, key=strangeness) if usual else "fixed" if "fixed" in fitting else fitting[0]
+    drawn = [layer for layer in layers if layer.product("fixed") > 0]
+    rule = _common(drawn)
+    if rule is None:
+        return [_common([layer]) or "fixed" if layer in drawn else "fixed" for layer in layers]
+    usual = _weighted(drawn, rule)[0]
+    return [
+        rule
+        if layer not in drawn or abs(log(layer.product(rule)) - usual) <= 2 * _ALIKE + _SIGMAS * _chance([layer])
+        else _common([layer]) or "fixed"
+        for layer in layers
+    ]
 
 
 def rescaled(fresh: State, layers: Mapping[str, Layer]) -> State:
@@ -111,16 +118,62 @@ def rescaled(fresh: State, layers: Mapping[str, Layer]) -> State:
     state = dict(fresh)
     for name, factor in scratch_factors(layers).items():
         state[name] = fresh[name] * factor
+    biases = _drawn_by_inputs(fresh, layers)
+    return state | {bias: fresh[bias] * layer.shrinkage("fan_in") for bias, layer in biases.items()}
+
+
+def _common(layers: list[Layer]) -> Rule | None:
+    """The rule that fits all layers; None where none does.
+
+    Where several rules fit as well (a single layer, or layers of one shape) it is the one whose product of variance and
+    fan is a usual number, and "fixed" where none is.
+    """
+    if not layers:
+        return "fixed"
+    free = len(layers) - 1
+    chance = _chance(layers) * sqrt(free + _SIGMAS * sqrt(2 * free))
+    spreads = {rule: _weighted(layers, rule)[1] for rule in _RULES}
+    within = min(_ALIKE, min(spreads.values()) + _ALIKE / 10) + chance
+    fitting: list[Rule] = [rule for rule in _RULES if spreads[rule] <= within]
+    if len(fitting) < 2:
+        return fitting[0] if fitting else None
+
+    def strangeness(pair: tuple[Rule, float]) -> float:
+        return abs(_weighted(layers, pair[0])[0] - log(pair[1]))
+
+    near = _ALIKE / 2 + _SIGMAS * _chance(layers)
+    usual: list[tuple[Rule, float]] = [pair for pair in _USUAL if pair[0] in fitting and strangeness(pair) <= near]
+    if usual:
+        return min(usual, key=strangeness)[0]
+    return "fixed" if "fixed" in fitting else fitting[0]
+
+
+def _weighted(layers: list[Layer], rule: Rule) -> tuple[float, float]:
+    """Mean and standard deviation of log(variance x fan), every layer weighted by its entries."""
+    sizes = torch.tensor([float(layer.weight.numel()) for layer in layers], dtype=torch.float64)
+    logs = torch.tensor([log(layer.product(rule)) for layer in layers], dtype=torch.float64)
+    mean = (sizes * logs).sum() / sizes.sum()
+    return float(mean), float(((sizes * (logs - mean).square()).sum() / sizes.sum()).sqrt())
+
+
+def _chance(layers: list[Layer]) -> float:
+    """Standard deviation of the logarithm of the variance of so many normal entries; uniform ones spread less."""
+    return sqrt(2 / sum(layer.weight.numel() for layer in layers))
+
+
+def _drawn_by_inputs(fresh: State, layers: Mapping[str, Layer]) -> dict[str, Layer]:
+    """The biases that are torch's own: uniform within 1 / sqrt(fan_in), whatever the weight's rule."""
+    found = {}
     for name, layer in layers.items():
         bias = name.removesuffix("weight") + "bias"
         if not name.endswith("weight") or bias not in fresh:
             continue
-        drawn = float(fresh[bias].double().square().mean()) * layer.fan("fan_in", tuple(layer.weight.shape))
-        if 1 / 6 < drawn < 2 / 3:  # torch's own: uniform within 1 / sqrt(fan_in), whatever the weight's rule
-            before, after = layer.fan("fan_in", tuple(layer.weight.shape)), layer.fan("fan_in", layer.left)
-            state[bias] = fresh[bias] * sqrt(before / (after * layer.density))
-    return state
-
-
-def _kind(layer: Layer) -> str:
-    return "conv" if layer.weight.dim() > 2 else "linear"
+        scaled = fresh[bias].double() * sqrt(layer.fan("fan_in", tuple(layer.weight.shape)))
+        constant = len(scaled) > 1 and bool((scaled == scaled[0]).all())
+        if not constant and 0 < float(scaled.abs().max()) < 1 + 1e-3:
+            found[bias] = (layer, scaled)
+    # all together, since a layer of few units says little about the variance, which is 1 / 3
+    together = torch.cat([scaled for _, scaled in found.values()]) if found else torch.zeros(1)
+    return (
+        {bias: layer for bias, (layer, _) in found.items()} if 1 / 6 < float(together.square().mean()) < 2 / 3 else {}
+    )

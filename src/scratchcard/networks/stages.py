@@ -32,7 +32,7 @@ def stages(sites: Sites) -> dict[str, int]:
             if name in sites.outputs and name not in found:
                 area = tuple(value.shape[2:]) if "conv" in str(node.target) else ()
                 found[name] = area
-    order = sorted(set(found.values()), key=lambda area: (not area, -torch.Size(area).numel()))
+    order = sorted(set(found.values()), key=lambda area: (not area, -torch.Size(area).numel(), area))
     return {name: order.index(area) for name, area in found.items()}
 
 

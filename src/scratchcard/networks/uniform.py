@@ -12,7 +12,8 @@ from scratchcard.networks.cost import cost
 from scratchcard.networks.sites import Sites
 from scratchcard.types import Tensors, UnitMask
 
-_HALVINGS = 10
+_HALVINGS = 16
+"""Finer than one unit of any site; networks are only built for widths that were not tried."""
 
 
 def uniform_widths(sites: Sites, among: Collection[str], share: float) -> UnitMask:

@@ -46,7 +46,7 @@ class Child:
         """The name in rows, e.g. "child-500"."""
         return f"child-{self.step}"
 
-    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int) -> Iterator[Ticket]:
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield the dense network from the step on, one per data order."""
         for replicate in range(self.replicates):
             yield replace(
@@ -151,6 +151,8 @@ class Stability:
                     trained([(seed, step, order) for seed in self.seeds for order in (0, 1)])
                     paths += [self._path(backed, seed, step) for seed in self.seeds]
                     yield self._record(paths)
+            if pool is not None:
+                pool.shutdown(wait=True)  # by themselves, so that they put away what they hold
         finally:
             if pool is not None:
                 pool.shutdown(wait=True, kill_workers=True)
@@ -158,7 +160,7 @@ class Stability:
     def _path(self, backed: Trainings, seed: int, step: int) -> Path:
         one, other = (
             next(backed.train(child, (self.recipe.steps,))).state()
-            for child in Child(step)(backed.dense(seed), self.recipe, seed)
+            for child in Child(step)(backed.dense(seed), self.recipe, seed, self.task)
         )
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -209,7 +211,7 @@ def _train(backed: Trainings, stability: Stability, seed: int, step: int | None,
             for _ in backed.train(dense, stability.candidates):
                 pass
         else:
-            child = list(Child(step)(dense, stability.recipe, seed))[order]
+            child = list(Child(step)(dense, stability.recipe, seed, stability.task))[order]
             for _ in backed.train(child, (stability.recipe.steps,)):
                 pass
     except Stopped as stopped:

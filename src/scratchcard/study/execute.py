@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 import time
 from collections.abc import Collection, Iterator
@@ -32,7 +31,7 @@ from scratchcard.study.size import Size, size_of, timing_of
 from scratchcard.study.spec import Causes, RunSpec
 from scratchcard.study.store import Damaged, Store, StoreError
 from scratchcard.study.tickets import kept
-from scratchcard.training.loop import placed, train
+from scratchcard.training.loop import placed
 from scratchcard.training.measure import Diverged, Measurement
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
@@ -80,30 +79,6 @@ class Trainings:
         yield from self._execute(
             run, ticket, sorted(stops), search_flops, earlier=row if row and row.status == "done" else None
         )
-
-    def search(self, ticket: Ticket, stops: Collection[int]) -> Iterator[Snapshot]:
-        """Yield live snapshots of a training that leaves nothing in the store, and may be changed or left at any.
-
-        Raises:
-            Stopped: the training diverged; no row says so, since none was planned.
-        """
-        recipe = self.recipe_of(ticket)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # as in every run, so that what is found does not depend on where
-        try:
-            model = ticket.subnetwork.trainable(self.start_of(ticket))
-            loop = self.task.loop or train
-            for snapshot in loop(
-                model, self.task.data, self.task.loss_of, recipe, ticket.seed, sorted(stops), ticket.start_step
-            ):
-                if snapshot.train_loss is not None and not math.isfinite(snapshot.train_loss):
-                    raise Stopped(
-                        f"the search of {_described(ticket)} diverged: its loss was {snapshot.train_loss} by step "
-                        f"{snapshot.step}; a lower learning rate may help"
-                    )
-                yield snapshot
-        finally:
-            torch.set_num_threads(threads)
 
     def start_of(self, ticket: Ticket) -> nn.Module:
         """The dense architecture with the weights the ticket starts from, before anything is cut.

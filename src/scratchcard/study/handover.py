@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from scratchcard.networks.compact import Compacted, compact, shrink_spec
+from scratchcard.networks.compact import Compacted, compact
 from scratchcard.networks.cost import cost
-from scratchcard.networks.dead import unread_units
+from scratchcard.networks.dead import dead_units
 from scratchcard.networks.exported import export_onnx
 from scratchcard.networks.forward import with_state
 from scratchcard.networks.latency import latencies
@@ -123,14 +123,16 @@ def _small(store: Store, row: Row, study: Study, state: dict[str, torch.Tensor])
         ticket, _ = kept(store, row.id, study.methods[0], task, lambda: trainings.sites)
         if isinstance(ticket.subnetwork, SmallUnits):
             made = compact(task.fresh(0), ticket.subnetwork.mask, inputs, trainings.sites)
-            spec = shrink_spec(trainings.sites, ticket.subnetwork.mask)
-            return Compacted(with_state(made.module, state).eval(), spec, made.edits, made.kept_whole, made.error)
+            return replace(made, module=with_state(made.module, state).eval())
     model = with_state(task.fresh(0), state)
     try:
         sites = trainings.sites
     except ValueError as error:  # a network that cannot be read is handed over whole
         return Compacted(model.eval(), {}, {}, {"the whole network": str(error)}, 0.0)
-    return compact(model, unread_units(sites, state), inputs, sites)
+    dead = dead_units(model, sites, inputs)
+    made = compact(with_state(model, {**state, **dead.folded}), dead.mask, inputs, sites)
+    kept_whole = {**made.kept_whole, **{f"{site} (dead units)": why for site, why in dead.kept.items()}}
+    return replace(made, kept_whole=kept_whole, error=max(made.error, dead.error))
 
 
 def _card(
@@ -151,13 +153,14 @@ def _card(
     return f"""# {study.task}: {row.arm} of {row.method}, level {row.level}, seed {row.seed}
 
 Test {study.metric} at the end of training: **{shown}** (one run, n = 1; the study has {len(study.seeds)} seeds).
-Data: {study.data}. Found by {row.method} ({row.method_fields}), density {100 * row.density:.4g} % of the weights.
+Data: {study.data}. Found by {row.method} ({_fields(row)}), density {100 * row.density:.4g} % of the weights.
 
 | | dense | this network |
 | --- | --- | --- |
 | parameters | {costs[0].parameters:,} | {costs[1].parameters:,} |
 | of these not zero | {costs[0].parameters:,} | {row.nonzero:,} |
 | MACs per example | {costs[0].macs:,.0f} | {costs[1].macs:,.0f} |
+| activations alive at once, bytes per example | {costs[0].activation_bytes:,.0f} | {costs[1].activation_bytes:,.0f} |
 | latency | {timed[0]} | {timed[1]} |
 
 Files: {", ".join(f"{name} ({size:,} bytes)" for name, size in files.items())}. The small network was compared with the
@@ -176,6 +179,12 @@ Kept whole:
 
 Run {row.id}, made by `{study.command}`. Digests detect damage, not attackers.
 """
+
+
+def _fields(row: Row) -> str:
+    """The method's hyper-parameters that say something, in words."""
+    said = {name: value for name, value in row.method_fields.items() if value not in (None, "", (), [], False)}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in said.items()) or "without hyper-parameters"
 
 
 def _example(rows: Rows) -> str:

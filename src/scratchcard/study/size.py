@@ -52,7 +52,9 @@ def size_of(ticket: Ticket, model: nn.Module | None, task: Task, dense: Cost, wh
     if isinstance(inner, SmallUnits):
         layers = inner.layers(whole)
         widths = {site: (int(kept.sum()), len(kept)) for site, kept in inner.mask.items()}
-        own = dense if model is None else cost(model, task.example_inputs())
+        # gates are multiplied out in the end: they are nothing that the network has
+        plain = ticket.subnetwork.ship(model) if model is not None and isinstance(ticket.subnetwork, Scaled) else model
+        own = dense if plain is None else cost(plain, task.example_inputs())
     else:
         parameters = {} if model is None else dict(model.named_parameters())
         layers = {
@@ -60,7 +62,7 @@ def size_of(ticket: Ticket, model: nn.Module | None, task: Task, dense: Cost, wh
             for name, entries in whole.items()
         }
         widths = {}
-        own = Cost(0, 0.0, 0.0, ()) if model is None else cost(model, task.example_inputs())
+        own = Cost(0, 0.0, 0.0, (), 0.0) if model is None else cost(model, task.example_inputs())
     share = sum(kept for kept, _ in layers.values()) / sum(total for _, total in layers.values())
     return Size(share, layers, own.parameters, own.parameters, own.training_flops * examples, own.macs, widths)
 

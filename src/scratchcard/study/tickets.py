@@ -67,8 +67,13 @@ def keep(store: Store, run: str, ticket: Ticket, search_flops: float) -> None:
     ).model_dump(mode="json")
     inverse = {_INVERSE + name: kept for name, kept in (ticket.inverse or {}).items()}
     weights = {_WEIGHTS + name: value for name, value in (ticket.weights or {}).items()}
-    if run not in store.ticket_ids() or store.ticket(run)[0] != facts:
+    if run not in store.ticket_ids() or _untimed(store.ticket(run)[0]) != _untimed(facts):
         store.write_ticket(run, facts, {**ticket.subnetwork.mask, **inverse, **weights})
+
+
+def _untimed(facts: dict[str, Any]) -> dict[str, Any]:
+    """What makes a ticket the same when it is found again: all but how long that took."""
+    return {**facts, "search": {**facts.get("search", {}), "seconds": 0.0}}
 
 
 def kept(store: Store, run: str, method: Method, task: Task, sites: Callable[[], Sites]) -> tuple[Ticket, float]:

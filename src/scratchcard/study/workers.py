@@ -23,6 +23,7 @@ from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 from scratchcard.methods.ticket import Ticket
 from scratchcard.study.execute import Stopped, Trainings
 from scratchcard.study.progress import Progress
+from scratchcard.study.search import search
 from scratchcard.study.spec import RunSpec
 from scratchcard.study.store import Store
 from scratchcard.study.tickets import keep, kept
@@ -139,6 +140,7 @@ def _in_processes(
                     began = dense[future]
                     running |= {pool.submit(_chain_job, method, seed) for method, seed in chains if seed == began}
             count()
+        pool.shutdown(wait=True)  # by themselves, so that they put away what they hold; what follows is for the others
     except (PicklingError, TypeError, AttributeError) as error:
         raise ValueError(
             f"this task cannot be sent to worker processes ({type(error).__name__}: {' '.join(str(error).split())}); "
@@ -201,7 +203,7 @@ class Asked:
 
     def search(self, ticket: Ticket, stops: Collection[int]) -> Iterator[Snapshot]:
         """Yield live snapshots of a training that leaves nothing in the store."""
-        return self._trainings.search(ticket, stops)
+        return search(self._trainings, ticket, stops)
 
 
 def run_control(trainings: Trainings, study: Study, spec: RunSpec) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -13,7 +14,11 @@ from scratchcard.training.recipe import Recipe
 
 
 class Besides(Protocol):
-    """Called at its two places of every step, and once when the training ends or is left."""
+    """What is called at its three places of every step; outside of them the model is as any other."""
+
+    def forward(self, step: int) -> AbstractContextManager[object]:
+        """The context in which outputs and loss are computed."""
+        ...
 
     def after_backward(self, step: int) -> None:
         """Change gradients."""
@@ -21,10 +26,6 @@ class Besides(Protocol):
 
     def after_step(self, step: int) -> None:
         """Change weights or the optimizer's state."""
-        ...
-
-    def remove(self) -> None:
-        """Leave the model as any other."""
         ...
 
 
@@ -39,19 +40,18 @@ class ScaleL1:
         self._factors = [factor for factor in scaling_factors(model).values() if factor.requires_grad]
         self._strength = strength
 
+    def forward(self, step: int) -> AbstractContextManager[object]:
+        """Nothing."""
+        return nullcontext()
+
     def after_backward(self, step: int) -> None:
-        """Add strength x sign(factor) to every factor's gradient, in one pass over all of them."""
-        held = [factor for factor in self._factors if factor.grad is not None]
-        if held:
-            gradients = [factor.grad for factor in held]
-            signs = torch._foreach_sign([factor.detach() for factor in held])
-            torch._foreach_add_(gradients, signs, alpha=self._strength)
+        """Add strength x sign(factor) to every factor's gradient."""
+        for factor in self._factors:
+            if factor.grad is not None:
+                factor.grad.add_(factor.detach().sign(), alpha=self._strength)
 
     def after_step(self, step: int) -> None:
         """Nothing."""
-
-    def remove(self) -> None:
-        """Nothing was left behind."""
 
 
 def what_else(model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, seed: int) -> list[Besides]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,9 @@ def train(
                     group["lr"] = peak * factor
             outer.seed((chance + step) % 2**63)
             optimizer.zero_grad(set_to_none=True)
-            with autocast(recipe):
+            with ExitStack() as around:
+                for context in (autocast(recipe), *(part.forward(step) for part in besides)):
+                    around.enter_context(context)
                 value = loss(call(model, as_precise(inputs, recipe)), as_precise(targets, recipe))
             value.backward()
             for part in besides:
@@ -86,14 +88,16 @@ def train(
             total += value.detach()
     finally:
         outer.restore()
-        for part in besides:
-            part.remove()
 
 
 def placed(model: nn.Module, recipe: Recipe) -> nn.Module:
     """The model itself, moved to the recipe's device, to float64 and channels last where it says so."""
     model.to(device=recipe.device, dtype=torch.float64 if recipe.precision == "float64" else None)
-    return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
+    if recipe.channels_last:
+        for parameter in model.parameters():
+            if parameter.dim() == 4:  # not the model as a whole: that would refuse 3-D convolutions
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model
 
 
 def autocast(recipe: Recipe) -> AbstractContextManager[object]:

@@ -10,7 +10,7 @@ import altair as alt
 
 from scratchcard.evidence.emergence import Emerged, consecutive, drops_within
 from scratchcard.evidence.figures.chart import Figure, axis, finished, tooltip, top_legend
-from scratchcard.evidence.figures.looks import DISTANCES, GREY, INK, OTHERS, PAPER, TICKET
+from scratchcard.evidence.figures.looks import DISTANCES, GREY, INK, OTHERS, PAPER, RULE, TICKET
 from scratchcard.evidence.price import NOTHING
 from scratchcard.evidence.summary import thinned
 from scratchcard.row import Emergence
@@ -116,6 +116,7 @@ def _matrix(seeds: dict[int, Emergence]) -> Figure:
     spec = finished(values, layers, None, "distance between every two masks of a search", 340)
     spec["config"]["legend"] |= {
         "layout": {"top": {"direction": "vertical", "anchor": "start", "margin": 10}}, "offset": 36,
+        "gradientStrokeColor": RULE,
     }  # fmt: skip
     caption = (
         f"Share of units in which two masks of the search differ, seed {seed}"
