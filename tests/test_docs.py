@@ -40,6 +40,8 @@ def test_every_command_of_the_readme_works_as_printed(my_task: Path, capsys: pyt
         "report",
         "study",
         "inspect",
+        "study",
+        "lottery",
         "export",
         "export",
     ]
@@ -47,6 +49,7 @@ def test_every_command_of_the_readme_works_as_printed(my_task: Path, capsys: pyt
     for words in commands:
         shorter = ["--rounds", 1, "--workers", 1] if words[1] == "study" and "--dry-run" not in words else []
         shorter = ["--workers", 1, "--steps", "0"] if "--rewind" in words else shorter
+        shorter = ["--rounds", 1, "--workers", 1, "--seeds", 2] if words[1] == "lottery" else shorter
         if "ID" in words:  # the beginning of one that was just listed
             words[words.index("ID")] = listed.split()[0][:12]
         said = command(capsys, *words[1:], *shorter)
@@ -57,10 +60,12 @@ def test_every_command_of_the_readme_works_as_printed(my_task: Path, capsys: pyt
 
 
 def test_the_python_of_the_readme_works_as_printed(my_task: Path) -> None:
-    given, again, shrinking = blocks("python")
+    given, again, detecting, shrinking = blocks("python")
     names: dict[str, object] = {"__name__": "mine"}
     exec(given.replace("rounds=6", "rounds=1"), names)
     exec(again.replace("workers=2", "workers=1, progress=False").replace("print(", "str("), names)
+    exec(detecting, names)
+    assert names["detector"].epoch == 6, "five distances of 0, after six masks"  # pyright: ignore[reportAttributeAccessIssue]
     exec(shrinking, names)
     assert names["again"][0].out_features == 32  # pyright: ignore[reportIndexIssue]
     assert {name: len(site) for name, site in sc.find_sites(names["network"], names["batch"]).sites.items()} == {

@@ -67,7 +67,7 @@ def test_a_dry_run_of_a_started_study_counts_what_is_there(tmp_path: Path, capsy
         (["--controls", "none", "--rounds", 1, "--seeds", "0,2"], 4, [0, 2]),
         (["--controls", "paper", "--rounds", 1], 1 + 1 + 3 + 1 + 1 + 3 + 4, [0]),
         # all but uniform-width, as this factory takes no width
-        (["--controls", "all", "--rounds", 1], 1 + 1 + 3 + 1 + 1 + 3 + 3 + 4 + 3 + 2, [0]),
+        (["--controls", "all", "--rounds", 1], 1 + 1 + 3 + 1 + 1 + 3 + 3 + 4 + 3 + 2 + 4 + 1, [0]),
         (["--controls", "fresh-init", "--rounds", 3, "--control-levels", "1"], 1 + 3 + 2 * 3, [0]),
         (["--controls", "fresh-init", "--rounds", 3, "--control-levels", "primary"], 1 + 3 + 3, [0]),
         (["--controls", "none", "--methods", "imp,snip,synflow", "--rounds", 1], 4, [0]),
@@ -81,6 +81,23 @@ def test_options_say_what_is_run(
     (rows,) = read(tmp_path / "runs")
     assert len(rows) == runs
     assert sorted({row.seed for row in rows}) == rows.study.seeds == seeds
+
+
+def test_methods_that_cut_whole_units_are_asked_for_by_label_with_their_controls(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    text = TASK_FILE.replace("nn.ReLU()", "nn.BatchNorm1d(HIDDEN), nn.ReLU()")
+    text = text.replace("IMP(rounds=2)", "IMP(rounds=15, rate=0.5)")  # more rounds than an early bird would take
+    words = ["--methods", "slimming,early-bird,l1-filters", "--controls", "rethinking", "--rounds", 1]
+    said = run(capsys, tmp_path, *words, "--set", "steps=36", text=text)
+    assert said.code == 0, said.err
+    (rows,) = read(tmp_path / "runs")
+    assert {row.status for row in rows} == {"done"}
+    arms = ["fine-tune-full-schedule", "scratch-b", "scratch-e", "ticket", "uniform-width"]
+    for method in ("early-bird", "l1-filters", "slimming"):
+        own = ["search"] if method == "slimming" else []
+        assert sorted(row.arm for row in rows if row.method == method) == sorted([*arms, *own])
+    assert (tmp_path / "report.html").exists()
 
 
 def test_set_changes_the_recipe(tmp_path: Path, capsys: Capture) -> None:

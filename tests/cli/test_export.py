@@ -73,6 +73,35 @@ def test_what_is_handed_over_is_what_was_trained(
     assert "tensor" in done.stdout
 
 
+NORMALISED = TASK_FILE.replace(
+    "nn.Linear(4, HIDDEN), nn.ReLU()", "nn.Linear(4, HIDDEN), nn.BatchNorm1d(HIDDEN), nn.ReLU()"
+)
+
+
+def test_tickets_that_inherit_are_found_controlled_and_handed_over_from_the_command_line(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = "[sc.EarlyBird(every=1, patience=2, epsilon=0.3), sc.Slimming(), sc.FilterPruning()]"
+    path = write_task(tmp_path, NORMALISED.replace("[sc.IMP(rounds=2)]", methods))
+    monkeypatch.setattr(sys, "argv", ["scratchcard", "study", str(path)])
+    words = ["--workers", 1, "--seeds", 1, "--controls", "rethinking", "--store", tmp_path / "runs"]
+    said = command(capsys, "study", path, *words, "--report", tmp_path / "report.html")
+    assert said.code == 0, said.err
+    for which, steps in (("early-bird, level 1", 12), ("slimming, level 1", 3)):
+        run, to = listed(tmp_path, capsys)[which], tmp_path / which[:4]
+        said = command(capsys, "export", tmp_path / "runs", run, "--to", to, "--task", path)
+        assert said.code == 0, said.err
+        row = Store(tmp_path / "runs").row(run)
+        assert row is not None
+        study = sc.named_study(str(path))
+        del sys.modules["tiny"]
+        small = sc.load(to / "model", model=study.task.model).module
+        state = Store(tmp_path / "runs").tensors(row.artefacts[f"step-{steps}"])
+        assert state.keys() == read_state(small).keys()
+        assert all(torch.equal(value, state[name]) for name, value in read_state(small).items())
+        assert sum(p.numel() for p in small.parameters()) == row.parameters
+
+
 def test_what_cannot_be_handed_over_is_one_sentence(studied: Path, capsys: Capture) -> None:
     run = listed(studied, capsys)["imp-channels, level 1"]
     (studied / "full").mkdir()

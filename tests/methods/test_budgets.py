@@ -230,7 +230,7 @@ def test_a_pattern_of_one_network_is_transferred_to_another(tickets, tmp_path):
 
 def test_guided_masks_of_weights_keep_each_positions_share_at_random(tmp_path):
     method = IMP(rounds=2, rate=0.5)
-    backed, (*_, ticket) = find(corners(), RECIPE, method, tmp_path)
+    _, (*_, ticket) = find(corners(), RECIPE, method, tmp_path)
     pattern = pattern_of(ticket, corners())
     kept = ticket.subnetwork.mask["conv1.weight"]
     assert pattern[0] == pytest.approx(kept.double().mean((0, 1)).flatten().tolist())

@@ -219,7 +219,9 @@ def test_any_kind_of_scaling_factor_will_do(task, tmp_path):
 
 
 def test_a_training_too_short_for_the_detector_is_refused():
-    with pytest.raises(ValueError, match=r"draws a mask every 6 steps, 4 in this training of 24, and can fire after 6 "):
+    with pytest.raises(
+        ValueError, match=r"draws a mask every 6 steps, 4 in this training of 24, and can fire after 6 "
+    ):
         EarlyBird().check(corners(), RECIPE)
     EarlyBird(patience=3).check(corners(), RECIPE)
     EarlyBird(patience=4, reading="window").check(corners(), RECIPE)

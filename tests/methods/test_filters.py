@@ -112,7 +112,7 @@ def vgg_16_hidden():
 def test_the_predefined_vgg_16_a_of_the_paper_can_be_asked_for():
     halved = ("conv1", *(f"conv{n}" for n in range(8, 14)))
     task = Task("vgg", vgg_16_hidden, images())
-    keeps, small = cut_to(task, FilterPruning(rate=0.5, only=halved))
+    _, small = cut_to(task, FilterPruning(rate=0.5, only=halved))
     widths = [module.out_channels for module in small.modules() if isinstance(module, torch.nn.Conv2d)]
     assert widths == [32, 64, 128, 128, *[256] * 9]
     assert small.fc1.in_features == 256
@@ -150,7 +150,10 @@ def test_the_predefined_resnet_56s_of_the_paper_can_be_asked_for_with_their_skip
         (lambda: FilterPruning(rate={}), "rates between 0 and 1"),
         (lambda: FilterPruning("random", smallest=True), "random filters have no smallest"),
         (lambda: FilterPruning(fine_tune_steps=0), "at least 1"),
-        (lambda: FilterPruning(rate={"fc*": 0.5}).check(corners(), RECIPE), r"rates for fc\*, but the sites are: conv1"),
+        (
+            lambda: FilterPruning(rate={"fc*": 0.5}).check(corners(), RECIPE),
+            r"rates for fc\*, but the sites are: conv1",
+        ),
         (lambda: FilterPruning(keep=("conv9",)).check(corners(), RECIPE), "no site is called conv9"),
         (lambda: SoftFilterPruning(rate=0), "rate between 0 and 1"),
         (lambda: SoftFilterPruning(every=0), "got every=0"),

@@ -39,8 +39,14 @@ TWO = {
     "random-filters": FilterPruning("random", rounds=2, rate=0.4),
     "soft-filters": SoftFilterPruning(rounds=2, rate=0.4, every=3),
 }
+BASE = {label: TWO[label] for label in ("slimming, passes", "early-bird", "l1-filters", "soft-filters")}
 every_method = pytest.mark.parametrize("method", TWO.values(), ids=TWO)
-NETWORKS = {"corners": corners, "perceptron": perceptron, "bottlenecks": bottlenecks}
+base_method = pytest.mark.parametrize("method", BASE.values(), ids=BASE)
+NETWORKS = [(corners, method) for method in TWO.values()]
+NETWORKS += [
+    (network, dataclasses.replace(TWO[label], rate=0.3))
+    for network, label in ((perceptron, "slimming"), (perceptron, "early-bird"), (bottlenecks, "slimming, passes"))
+]
 
 
 def trained_weights(backed, ticket):
@@ -67,11 +73,8 @@ def places(ticket):
     return left
 
 
-@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-@every_method
-def test_a_ticket_begins_bitwise_with_the_trained_weights_where_it_keeps(method, network, tmp_path):
-    if network is perceptron:
-        method = dataclasses.replace(method, rate=0.3)
+@pytest.mark.parametrize(("network", "method"), NETWORKS, ids=[f"{n.__name__}, {m.label}" for n, m in NETWORKS])
+def test_a_ticket_begins_bitwise_with_the_trained_weights_where_it_keeps(network, method, tmp_path):
     backed, tickets = find(network(), RECIPE, method, tmp_path)
     fresh = read_state(network().fresh(0))
     for ticket in tickets:
@@ -85,7 +88,7 @@ def test_a_ticket_begins_bitwise_with_the_trained_weights_where_it_keeps(method,
                 assert not torch.equal(value[there], fresh[name][there]), f"{name} is as it was drawn"
 
 
-@every_method
+@base_method
 def test_from_nothing_but_the_store_a_ticket_begins_with_the_same_weights(method, tmp_path):
     backed, tickets = find(corners(), RECIPE, method, tmp_path)
     again = trainings(corners(), RECIPE, method, Store(str(tmp_path)))
@@ -165,15 +168,16 @@ def test_the_same_seed_gives_the_same_tickets_bit_for_bit(method, tmp_path):
     assert not set(seen[0][:2]) & set(seen[2][:2]), "another seed has other weights"
 
 
-@every_method
+@base_method
 def test_the_users_model_random_state_and_threads_are_untouched(method, tmp_path):
     mine = corners().fresh(7)
     before = copy.deepcopy(mine.state_dict())
     task = dataclasses.replace(corners(), start=mine)
-    arms = tuple(label for label in ARMS if not refusal(ARMS[label], method, task))
+    every = [label for label in ARMS if not refusal(ARMS[label], method, task)]
+    arms = every if isinstance(method, Slimming) else every[:1]
     torch.manual_seed(11)
     chance, threads = torch.get_rng_state(), torch.get_num_threads()
-    study = Study(task, RECIPE, [method], arms, seeds=1, store=tmp_path)
+    study = Study(task, RECIPE, [method], arms, [2], seeds=1, store=tmp_path)
     assert {row.status for row in study.run(workers=1, progress=False)} == {"done"}
     assert torch.equal(torch.get_rng_state(), chance)
     assert torch.get_num_threads() == threads
@@ -181,18 +185,18 @@ def test_the_users_model_random_state_and_threads_are_untouched(method, tmp_path
     assert all(parameter.grad is None for parameter in mine.parameters())
 
 
-class Interrupted(Exception):
+class Interrupted(BaseException):
     """As if the program had been killed here."""
 
 
-@every_method
+@base_method
 def test_interrupted_anywhere_and_run_again_is_run_once(method, tmp_path, monkeypatch):
     def study(name):
-        return Study(corners(), RECIPE, [method], ["scratch-e", "uniform-width"], seeds=1, store=tmp_path / name)
+        return Study(corners(), RECIPE, [method], ["scratch-e"], seeds=1, store=tmp_path / name)
 
     wanted = plain(study("once").run(workers=1, progress=False))
     writing = Store._write
-    for stop in (2, 4, 6, 9):
+    for stop in (2, 3, 5):
         written = []
 
         def write(self, file, content, written=written, stop=stop):
@@ -201,18 +205,19 @@ def test_interrupted_anywhere_and_run_again_is_run_once(method, tmp_path, monkey
                 raise Interrupted
             writing(self, file, content)
 
-        with monkeypatch.context() as patched, pytest.raises(Interrupted):
-            patched.setattr(Store, "_write", write)
+        monkeypatch.setattr(Store, "_write", write)
+        with pytest.raises(Interrupted):
             study("again").run(workers=1, progress=False)
+    monkeypatch.undo()
     assert plain(study("again").run(workers=1, progress=False)) == wanted
     assert started(study("again")) == 0
 
 
 def test_one_process_and_two_leave_the_same_rows(tmp_path: Path):
-    methods = [TWO["slimming"], TWO["early-bird"], TWO["l1-filters"], TWO["soft-filters"]]
+    methods = [dataclasses.replace(TWO[label], rounds=1) for label in ("slimming", "early-bird")]
 
     def study(name):
-        return Study(corners(), RECIPE, methods, "rethinking", [2], seeds=2, store=tmp_path / name)
+        return Study(corners(), RECIPE, methods, ["scratch-e"], seeds=1, store=tmp_path / name)
 
     one = plain(study("one").run(workers=1, progress=False))
     assert {row["status"] for row in one} == {"done"}
@@ -230,7 +235,7 @@ def test_a_ticket_found_again_is_left_as_it_lies(tmp_path):
 def test_a_search_that_diverges_or_fails_stops_its_chain_with_a_sentence_and_not_the_study(tmp_path):
     def loss(outputs, targets):
         value = torch.nn.functional.cross_entropy(outputs, targets)
-        if torch.is_grad_enabled() and accident and float(value) < 1.35:
+        if torch.is_grad_enabled() and accident and float(value.detach()) < 1.35:
             if accident[0] == "raises":
                 raise RuntimeError("an accident\nin two lines")
             return value * torch.nan

@@ -2,6 +2,7 @@
 
 import dataclasses
 from fractions import Fraction
+from itertools import pairwise
 from math import floor
 
 import pytest
@@ -109,9 +110,7 @@ def chosen_by_hand(raw, keep, norms=("bn1", "bn2")):
 def searched(backed, method, level=1):
     """The state that the training under the penalty ended with, as it is in the store."""
     (row,) = [
-        row
-        for run in backed.store.row_ids()
-        if (row := backed.store.row(run)).arm == "search" and row.level == level
+        row for run in backed.store.row_ids() if (row := backed.store.row(run)).arm == "search" and row.level == level
     ]
     return row, backed.store.tensors(row.artefacts[f"step-{RECIPE.steps}"])
 
@@ -128,7 +127,7 @@ def test_tickets_of_all_levels_are_cut_from_one_search_by_the_size_of_its_factor
         assert torch.equal(mask, chosen_by_hand(raw, keep))
         assert ticket.search.notes[0].startswith(f"{keep} of 14 units kept")
         assert any("the shift of units that were cut was dropped" in note for note in ticket.search.notes)
-    assert all(nested(b.subnetwork.mask, a.subnetwork.mask) for a, b in zip(tickets, tickets[1:], strict=False))
+    assert all(nested(b.subnetwork.mask, a.subnetwork.mask) for a, b in pairwise(tickets))
     assert len(backed.store.row_ids()) == 1, "one search, whatever the number of levels"
 
 
@@ -167,9 +166,9 @@ def passes(tmp_path_factory):
 
 def test_each_of_several_passes_goes_on_in_the_small_network_from_its_fine_tuned_weights(passes):
     method, backed, tickets = passes
-    assert all(nested(b.subnetwork.mask, a.subnetwork.mask) for a, b in zip(tickets, tickets[1:], strict=False))
+    assert all(nested(b.subnetwork.mask, a.subnetwork.mask) for a, b in pairwise(tickets))
     assert [sum(int(m.sum()) for m in t.subnetwork.mask.values()) for t in tickets] == [10, 7]
-    for before, after in zip(tickets, tickets[1:], strict=False):
+    for before, after in pairwise(tickets):
         row, raw = searched(backed, method, after.level)
         assert raw["bn1.weight"].shape == (int(before.subnetwork.mask["conv1"].sum()),), "the search's network is small"
         assert row.train_flops < searched(backed, method, 1)[0].train_flops
@@ -260,7 +259,11 @@ def test_hyper_parameters_that_mean_nothing_are_refused(fields, sentence):
     ("recipe", "method", "sentence"),
     [
         ({"scale_l1": 0.1}, Slimming(), "is its own `strength`"),
-        ({"steps": 200, "schedule": "cosine", "milestones": ()}, Slimming(), "cosine schedule ends at .* give fine_tune_lr"),
+        (
+            {"steps": 200, "schedule": "cosine", "milestones": ()},
+            Slimming(),
+            "cosine schedule ends at .* give fine_tune_lr",
+        ),
         ({"optimizer": lambda p: torch.optim.SGD(p, lr=0.1), "momentum": 0.0}, Slimming(), "optimizer is your own"),
         ({}, Slimming(keep=("*",)), "finds no unit that it could cut"),
         ({}, Slimming(only=("conv7",)), "no site is called conv7; the sites are: conv1, conv2"),

@@ -159,6 +159,23 @@ def test_small_networks_carry_factors_as_large_ones_do(name):
             assert bool((score[mask[site]] >= 0).all())
 
 
+@pytest.mark.parametrize("name", ["LeNet", "U-Net", "TransformerEncoder"])
+def test_in_a_small_network_too_the_gate_of_a_unit_closes_that_unit(name):
+    model, inputs, sites, factors = given_net(name)
+    mask = {site: torch.arange(len(sites[site])) % 3 > 0 for site in factors.gated if len(sites[site]) > 3}
+    subnetwork = Scaled(SmallUnits(mask, sites, inputs), factors, 0.5)
+    net = shaken(subnetwork.trainable(model).eval())
+    large = with_state(model, subnetwork.view(net))
+    for site, kept in mask.items():
+        closed, fewer = copy.deepcopy(net), kept.clone()
+        unit = int(kept.nonzero()[-1])
+        fewer[unit] = False
+        with torch.no_grad():
+            own_gate(closed, site, factors)[unit] = 0
+        small = compact(large, mask | {site: fewer}, inputs, sites).module
+        assert distance(call(subnetwork.ship(closed), inputs), call(small, inputs)) <= 1e-12, site
+
+
 def test_weights_that_are_cut_stay_cut_behind_a_gate():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)).double()
@@ -393,7 +410,8 @@ def test_heads_of_an_attention_have_gates_at_their_output_projection():
 
 def test_branches_get_no_gate():
     _, _, sites, factors = given_net("ConvNeXt")
-    assert sites.branches.keys() <= factors.left.keys()
+    assert sites.branches
+    assert all("a branch without normalisation" in factors.left[name] for name in sites.branches)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])

@@ -127,6 +127,13 @@ def test_the_pattern_of_a_weight_mask_is_counted_at_every_position_of_the_kernel
     assert pattern[2:] == ((1.0,), (1.0,))
 
 
+def test_the_most_common_kernel_of_a_stage_makes_its_pattern():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 3, padding=1))
+    sites, mask = find_sites(model, torch.randn(2, 3, 5, 5)), everything(model)
+    mask["1.weight"][:2] = False
+    assert position_pattern(sites, mask, list(mask)) == ((0.75,),)
+
+
 @settings(max_examples=30, deadline=None)
 @given(shares=st.lists(st.floats(0, 1), min_size=9, max_size=9), seed=st.integers(0, 1000))
 def test_guided_positions_have_exact_counts_at_every_position_and_leave_the_rest(shares, seed):

@@ -91,7 +91,7 @@ def test_children_share_their_start_bitwise_and_differ_in_the_data_order_alone(t
     backed = stability.trainings(Store(tmp_path))
     dense = backed.dense(0)
     at = next(backed.train(dense, (4,))).state()
-    children = list(Child(4)(dense, SHORT, 0))
+    children = list(Child(4)(dense, SHORT, 0, digits()))
     starts = [next(backed.train(child, (4,))).state() for child in children]
     ends = [next(backed.train(child, (12,))).state() for child in children]
     assert {state_digest(start) for start in starts} == {state_digest(at)}

@@ -48,6 +48,8 @@ OTHER: dict[str, tuple[Recipe, Any]] = {
     "eval_every": (RECIPE, 1),
     "eval_batch_size": (RECIPE, 7),
     "device": (RECIPE, "cuda"),
+    "scale_l1": (RECIPE, 1e-4),
+    "channels_last": (RECIPE, True),
 }
 
 

@@ -260,6 +260,15 @@ def test_a_disk_that_fails_at_any_write_costs_one_sentence_and_no_row(
     assert len(study.rows()) == 1 + 2 + 10
 
 
+def test_a_tickets_tensors_keep_their_order_since_random_masks_are_drawn_in_it(tmp_path: Path) -> None:
+    names = [f"layer {at}" for at in (3, 1, 4, 5, 9, 2, 6)]
+    store, mask = Store(tmp_path), {name: torch.ones(3, dtype=torch.bool) for name in names}
+    store.write_ticket("run", {}, {**mask, "weights of layer 3": torch.ones(3)})
+    for _ in range(5):
+        _, read_again = store.ticket("run")
+        assert list(read_again) == [*names, "weights of layer 3"]
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real disk of 1 MB, where one may be mounted."""

@@ -119,11 +119,14 @@ def _asked(
     if seeds is not None:
         given["seeds"] = seeds_of(seeds)
     if rounds is not None:
-        given["methods"] = [replace(method, rounds=rounds) for method in study.methods]
+        chosen: Any = study.methods
+        given["methods"] = [replace(method, rounds=rounds) for method in chosen]
     if methods is not None:
         # like one that has its rounds already: a method may refuse those of the study
         like = given.get("methods", study.methods)[0]
         given["methods"] = [_method(label, like) for label in _labels(methods)]
+        if study.arms == replace(study, arms="usual").arms:  # none were named, so those usual for these methods
+            given["arms"] = "usual"
     if controls is not None:
         presets = {"none": [], **{name: name for name in ("usual", "paper", "rethinking", "all")}}
         given["arms"] = presets.get(controls, _labels(controls))
@@ -140,8 +143,8 @@ def _method(label: str, like: Any) -> Method:
     method: Any = METHODS[label]
     if method.units != getattr(like, "units", "weights"):
         # names and kinds of weights are not those of sites
-        whole = not isinstance(shared.get("rate"), float)
-        shared = {name: value for name, value in shared.items() if name == "rounds" or (name == "rate" and not whole)}
+        one_rate = isinstance(shared.get("rate"), float)
+        shared = {name: value for name, value in shared.items() if name == "rounds" or (name == "rate" and one_rate)}
     return replace(method, **{name: value for name, value in shared.items() if hasattr(method, name)})
 
 

@@ -19,6 +19,7 @@ from scratchcard.methods.budgets import FullSchedule, Guided, LotteryInit, Scrat
 from scratchcard.methods.ticket import Arm, Dense, End, Fresh, Method, Narrow, Redrawn, Scratch, Ticket
 from scratchcard.networks.cost import cost
 from scratchcard.networks.narrow import takes_width
+from scratchcard.networks.scaling import Scaled
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.uniform import uniform_at
 from scratchcard.networks.units import SmallUnits
@@ -288,6 +289,7 @@ def _fresh(ticket: Ticket, seed: int, replicate: int) -> Fresh:
 
 def _shuffled(ticket: Ticket, scope: Scope, chance: int) -> MaskedWeights | SmallUnits:
     generator = torch.Generator().manual_seed(chance)
+    assert not isinstance(ticket.subnetwork, Scaled), "a search is no ticket, and has no controls"
     return replace(ticket.subnetwork, mask=shuffle(ticket.subnetwork.mask, ticket.prunable, scope, generator))
 
 

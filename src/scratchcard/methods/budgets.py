@@ -89,7 +89,7 @@ class ScratchB:
     def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield the structure with fresh weights and a longer training, one per replicate."""
         ratio = max(1.0, flops_ratio(ticket, task))
-        steps = int(recipe.steps * min(ratio, self.cap or ratio))
+        steps = int(recipe.steps * Fraction(min(ratio, self.cap or ratio)).limit_denominator(10**9))
         if self.strict:
             steps += replace(recipe, **ticket.changes).steps - ticket.start_step
         for replicate in range(self.replicates):
@@ -108,7 +108,7 @@ class LotteryInit:
         return "lottery-init"
 
     def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
-        """Yield the ticket at the initialisation of its search, with the recipe of the dense training."""
+        """Yield the ticket at the initialisation of the dense training, with its recipe."""
         yield replace(ticket, start=Dense(0), start_step=0, changes={}, weights=None, arm=self)
 
 

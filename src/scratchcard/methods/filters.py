@@ -76,7 +76,7 @@ class FilterPruning:
             raise ValueError(unknown("criterion", self.criterion, CRITERIA))
         if isinstance(self.rate, Mapping):
             object.__setattr__(self, "rate", tuple(self.rate.items()))
-        rates = [rate for _, rate in self.rate] if isinstance(self.rate, tuple) else [self.rate]
+        rates = [self.rate] if isinstance(self.rate, int | float) else list(dict(self.rate).values())
         if self.rounds < 1 or not rates or not all(0 < one < 1 for one in rates):
             raise ValueError(
                 f"FilterPruning needs rounds of at least 1 and rates between 0 and 1, got rounds={self.rounds}, "

@@ -168,6 +168,6 @@ def _zeroed(sites: Sites, mask: UnitMask, state: State) -> State:
         for unit in (~kept).nonzero().flatten().tolist():
             for name, dims in sites[site].units[unit].items():
                 dim = sites.outputs.get(name)
-                if dim in dims:
+                if dim is not None and dim in dims:
                     changed.setdefault(name, state[name].clone()).index_fill_(dim, torch.tensor(dims[dim]), 0.0)
     return changed

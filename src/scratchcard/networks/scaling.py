@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -197,7 +198,8 @@ class Scaled:
             path, _, own = name.rpartition(".")
             module = net.get_submodule(path)
             # torch takes the gate off the class, which a copy shares with what it was copied from
-            module.__class__ = type(type(module).__name__, type(module).__bases__, dict(vars(type(module))))
+            own_class: Any = type(type(module).__name__, type(module).__bases__, dict(vars(type(module))))
+            module.__class__ = own_class
             parametrize.remove_parametrizations(module, own, leave_parametrized=True)
         return self.inner.ship(net)
 

@@ -92,20 +92,13 @@ def scratch_factors(layers: Mapping[str, Layer]) -> dict[str, float]:
 def rules_of(layers: list[Layer]) -> list[Rule]:
     """The rule by which each of several layers of one kind was drawn, read from their weights.
 
-    It is one for all of them if one fits, except for layers that are far from the others under it. Those, and all where
-    none fits, are judged by themselves.
+    It is one for all of them if one fits; else each is judged by itself.
     """
     drawn = [layer for layer in layers if layer.product("fixed") > 0]
     rule = _common(drawn)
-    if rule is None:
-        return [_common([layer]) or "fixed" if layer in drawn else "fixed" for layer in layers]
-    usual = _weighted(drawn, rule)[0]
-    return [
-        rule
-        if layer not in drawn or abs(log(layer.product(rule)) - usual) <= 2 * _ALIKE + _SIGMAS * _chance([layer])
-        else _common([layer]) or "fixed"
-        for layer in layers
-    ]
+    if rule is not None:
+        return [rule] * len(layers)
+    return [_common([layer]) or "fixed" if layer in drawn else "fixed" for layer in layers]
 
 
 def rescaled(fresh: State, layers: Mapping[str, Layer]) -> State:

@@ -41,8 +41,10 @@ def sparse_speedup(model: nn.Module, mask: WeightMask, example_inputs: Tensors) 
 def _counted(model: nn.Module, mask: WeightMask, inputs: Tensors, device: str) -> _Counted:
     probe = copy.deepcopy(model).to(device).train()  # fused evaluation kernels are not counted
     placed = tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, as_fits(inputs, model))
-    parameters = dict(probe.named_parameters(remove_duplicate=False))
-    shares = {_storage(parameters[name]): float(kept.double().mean()) for name, kept in mask.items()}
+    own, moved = (dict(net.named_parameters(remove_duplicate=False)) for net in (model, probe))
+    share_of = {id(own[name]): float(kept.double().mean()) for name, kept in mask.items()}
+    # by all its names: a weight that several layers share is moved to the meta device once for each
+    shares = {_storage(moved[name]): share_of[id(weight)] for name, weight in own.items() if id(weight) in share_of}
     with torch.random.fork_rng(devices=[]), torch.no_grad(), _Counted(shares) as counted:
         call(probe, placed)
     return counted

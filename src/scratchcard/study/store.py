@@ -135,7 +135,8 @@ class Store:
             if isinstance(error, Damaged):
                 raise
             raise Damaged(self.spoilt_ticket(run, error)) from error
-        return facts, {**packed, **masks}
+        # a file of tensors forgets their order, and a random mask is drawn in that of the ticket's
+        return facts, {**masks, **{name: packed[name] for name in sorted(packed) if name not in masks}}
 
     def spoilt_ticket(self, run: str, error: Exception) -> str:
         """The sentence about a ticket that is not as it was written."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from scratchcard.networks.forward import call
+from scratchcard.training.block_floating import quantised_activations
 from scratchcard.training.data import InMemory, Streamed, sequential
 from scratchcard.training.loop import as_precise, autocast
 from scratchcard.training.recipe import Recipe
@@ -32,7 +35,8 @@ def evaluate(
     losses = metrics = torch.zeros((), device=device, dtype=torch.float64 if device.type != "mps" else torch.float32)
     examples = 0
     # seeded: a network that draws when it is evaluated is measured the same every time
-    with seeded(derive("evaluate")), torch.inference_mode(), autocast(recipe):
+    low = quantised_activations(model) if recipe.precision == "block8" else nullcontext()
+    with seeded(derive("evaluate")), torch.inference_mode(), autocast(recipe), low:
         for inputs, targets in sequential(split, recipe.eval_batch_size, device):
             outputs, wanted = call(model, as_precise(inputs, recipe)), as_precise(targets, recipe)
             number = tree_leaves(targets)[0].shape[0]
