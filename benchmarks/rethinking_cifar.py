@@ -51,6 +51,7 @@ METHODS = (
 )
 LATE = (EarlyBird(draw="end"),)
 ARMS = ("scratch-e", "scratch-b", "uniform-width")
+LATE_FIGURES = ("early-bird-drawn-at-end_masks.svg",)
 FIGURES = ("tradeoff.svg", "widths.svg", "early-bird_masks.svg", "early-bird_emergence.svg")
 
 
@@ -108,11 +109,10 @@ def early(rows: Rows) -> list[str]:
         mean = sum(pairs) / len(pairs)
         told += [
             "",
-            "Accuracy of the early-bird ticket minus that of the ticket drawn at the end of the same search, trained",
+            "Accuracy of the early-bird ticket minus that of the ticket drawn at the end of the same search, whose",
+            "weights have had the whole search, and which is then trained for the same steps at the same rates again:",
         ]
-        told += [
-            f"on for the same steps: {mean:+.2f} pp [{float(low):+.2f}, {float(high):+.2f}], n = {len(pairs)} (95 % t)."
-        ]
+        told += [f"{mean:+.2f} pp [{float(low):+.2f}, {float(high):+.2f}], n = {len(pairs)} (95 % t)."]
     whole = {row.seed: row.search.emergence for row in at_end.values()}
     window = {
         seed: None if found is None or found.other_reading is None else found.other_reading / PER_EPOCH
@@ -178,10 +178,11 @@ def main() -> None:
             "",
         ]
         report(rows, store / f"{network}.html")
-        for path in draw(rows, store / f"{network}-figures"):
-            if path.name in FIGURES:
-                copy(path, results / f"rethinking-{network}-{path.name}")
-                parts += [f"![{path.stem}](rethinking-{network}-{path.name})", ""]
+        drawn = [path for path in draw(rows, store / f"{network}-figures") if path.name in FIGURES]
+        drawn += [path for path in draw(beside, store / f"{network}-late-figures") if path.name in LATE_FIGURES]
+        for path in drawn:
+            copy(path, results / f"rethinking-{network}-{path.name}")
+            parts += [f"![{path.stem}](rethinking-{network}-{path.name})", ""]
     if results is not None:
         (results / "rethinking-cifar.md").write_text("\n".join(parts), encoding="utf-8")
 
