@@ -87,8 +87,13 @@ def test_tickets_that_inherit_are_found_controlled_and_handed_over_from_the_comm
     words = ["--workers", 1, "--seeds", 1, "--controls", "rethinking", "--store", tmp_path / "runs"]
     said = command(capsys, "study", path, *words, "--report", tmp_path / "report.html")
     assert said.code == 0, said.err
-    for which, steps in (("early-bird, level 1", 12), ("slimming, level 1", 3)):
-        run, to = listed(tmp_path, capsys)[which], tmp_path / which[:4]
+    for which, steps in (
+        ("early-bird, level 1", 12),
+        ("slimming, level 1", 3),
+        ("slimming scratch-e, level", 12),
+        ("l1-filters uniform-width, level", 12),
+    ):
+        run, to = listed(tmp_path, capsys)[which], tmp_path / which.replace(" ", "-")
         said = command(capsys, "export", tmp_path / "runs", run, "--to", to, "--task", path)
         assert said.code == 0, said.err
         row = Store(tmp_path / "runs").row(run)

@@ -102,7 +102,7 @@ def test_a_unit_is_ranked_by_the_mean_size_of_its_filters():
         ({"criterion": "movement"}, "got criterion='movement'"),
         ({"between": "lr-rewind"}, "rewinds between rounds; got between='lr-rewind'"),
         ({"keep": ("nothing",)}, "no site is called nothing; the sites are: 0, 3"),
-        ({"keep": ("*",)}, "no unit that could be cut"),
+        ({"keep": ("*",)}, "no unit that it could cut"),
     ],
 )
 def test_what_units_cannot_do_is_refused(fields, sentence):

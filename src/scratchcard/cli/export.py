@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scratchcard.evidence.verdict import judge
-from scratchcard.study.handover import find_run, hand_over
+from scratchcard.study.handover import can_be_handed_over, find_run, hand_over
 from scratchcard.study.named import named_study
 from scratchcard.study.store import Store
 
@@ -27,9 +27,10 @@ def export(
     if listed or not run:
         for rows in opened.studies():
             for row in rows:
-                if row.arm in ("dense", "ticket") and row.status == "done" and row.end is not None:
+                if can_be_handed_over(row) and row.end is not None:
+                    arm = "" if row.arm in ("dense", "ticket") else f" {row.arm}"
                     typer.echo(
-                        f"{row.id}  {row.method}, level {row.level}, density {100 * row.density:.3g} %, "
+                        f"{row.id}  {row.method}{arm}, level {row.level}, density {100 * row.density:.3g} %, "
                         f"seed {row.seed}: {rows.study.metric} {row.end.test_metric:.4g}"
                     )
         return

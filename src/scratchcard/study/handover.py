@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.util
 import shlex
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from scratchcard.methods.arms import ARMS
 from scratchcard.networks.compact import Compacted, compact
 from scratchcard.networks.cost import cost
 from scratchcard.networks.dead import dead_units
@@ -51,14 +52,21 @@ def find_run(store: Store, run: str) -> tuple[Row, Rows]:
         raise ValueError(f"one run whose id begins with {run!r} was needed, the store has {told}; give more of the id")
     row = store.row(fitting[0])
     assert row is not None, "a row that is listed is there"
-    if row.status != "done" or row.arm not in ("ticket", "dense"):
+    if not can_be_handed_over(row):
         raise ValueError(
-            f"run {row.id} is {row.arm}, {row.status}; dense networks and tickets that are done can be handed over"
+            f"run {row.id} is {row.arm}, {row.status}; dense networks, tickets, and small networks of known controls "
+            "that are done can be handed over"
         )
     rows = next((rows for rows in store.studies() if any(own.id == row.id for own in rows)), None)
     if rows is None:
         raise ValueError(f"run {row.id} belongs to no study that is declared in the store; run the study again")
     return row, rows
+
+
+def can_be_handed_over(row: Row) -> bool:
+    """Whether a run has a network of its own: the dense one, a ticket, or a control trained in its small form."""
+    small_control = bool(row.widths) and row.arm in ARMS
+    return row.status == "done" and row.end is not None and (row.arm in ("ticket", "dense") or small_control)
 
 
 def study_of_command(command: str) -> Study:
@@ -68,7 +76,7 @@ def study_of_command(command: str) -> Study:
         ValueError: the command was not typed on the command line, or its task is not there any more.
     """
     words = shlex.split(command)
-    if words[:2] != ["scratchcard", "study"] or len(words) < 3:
+    if words[:1] != ["scratchcard"] or words[1:2] not in (["study"], ["lottery"]) or len(words) < 3:
         raise ValueError("the study was not run from the command line, so its task is not known; name it with --task")
     pairs = [after for word, after in pairwise(words) if word == "--data"]
     return named_study(words[2], dict(pair.split("=", 1) for pair in pairs))
@@ -99,7 +107,7 @@ def hand_over(store: Store, run: str, folder: Path, study: Study | None = None, 
     if end is None:
         raise ValueError(f"run {row.id} kept no trained weights; run the study again in a new store")
     state, dense = store.tensors(end), task.fresh(0)
-    small = _small(store, row, study, state)
+    small = _small(store, row, rows, study, state)
     folder.mkdir(parents=True, exist_ok=True)
     files = {f"model/{name}": size for name, size in save(small, folder / "model").bytes.items()}
     inputs = task.example_inputs(8)
@@ -113,14 +121,17 @@ def hand_over(store: Store, run: str, folder: Path, study: Study | None = None, 
     return HandedOver(folder, files, small, row)
 
 
-def _small(store: Store, row: Row, study: Study, state: dict[str, torch.Tensor]) -> Compacted:
+def _small(store: Store, row: Row, rows: Rows, study: Study, state: dict[str, torch.Tensor]) -> Compacted:
     """The trained network, physically small where units were cut, or are not read any more."""
     task = study.task
     trainings = Trainings(task, study.recipe, store, study.causes)
     inputs = task.example_inputs()
-    if row.arm == "ticket":
+    if row.arm != "dense":
+        of = next(r for r in rows if (r.method, r.seed, r.level, r.arm) == (row.method, row.seed, row.level, "ticket"))
         # its mask and weights are in the store; the method that found it plays no part here
-        ticket, _ = kept(store, row.id, study.methods[0], task, lambda: trainings.sites)
+        ticket, _ = kept(store, of.id, study.methods[0], task, lambda: trainings.sites)
+        if row.arm != "ticket":
+            ticket = next(islice(ARMS[row.arm](ticket, study.recipe, row.seed, task), row.replicate, None))
         if isinstance(ticket.subnetwork, SmallUnits):
             made = compact(task.fresh(0), ticket.subnetwork.mask, inputs, trainings.sites)
             return replace(made, module=with_state(made.module, state).eval())
@@ -189,7 +200,8 @@ def _fields(row: Row) -> str:
 
 def _example(rows: Rows) -> str:
     words = shlex.split(rows.study.command)
-    task = words[2] if words[:2] == ["scratchcard", "study"] and len(words) > 2 else "TASK"
+    told = words[:1] == ["scratchcard"] and words[1:2] in (["study"], ["lottery"]) and len(words) > 2
+    task = words[2] if told else "TASK"
     return f'''"""Load the network that lies beside this file, and run it on one batch."""
 
 from pathlib import Path

@@ -21,6 +21,7 @@ import torch
 from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
 from scratchcard.methods.ticket import Ticket
+from scratchcard.networks.units import SmallUnits
 from scratchcard.study.execute import Stopped, Trainings
 from scratchcard.study.progress import Progress
 from scratchcard.study.search import search
@@ -216,7 +217,9 @@ def run_control(trainings: Trainings, study: Study, spec: RunSpec) -> str:
     control = next(islice(arm(ticket, study.recipe, spec.seed, study.task), spec.replicate, None))
     assert trainings.spec(control) == spec, "a control is the run that was planned"
     try:
-        for _ in trainings.train(control, search_flops=search_flops):
+        # a small network is worth keeping, whoever's weights it began with; a masked one has the size of the dense one
+        own = isinstance(control.subnetwork, SmallUnits)
+        for _ in trainings.train(control, (trainings.recipe_of(control).steps,) if own else (), search_flops):
             pass
     except Stopped as stopped:
         return str(stopped)
