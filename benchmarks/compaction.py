@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from scratchcard.networks.compact import compact
 from scratchcard.networks.cost import cost
 from scratchcard.networks.exported import export_onnx
+from scratchcard.networks.initialise import kaiming_normal_
 from scratchcard.networks.latency import latencies
 from scratchcard.networks.rounding import round_up
 from scratchcard.networks.sites import find_sites
@@ -72,7 +73,8 @@ def mobile() -> nn.Module:
             layers.append(Inverted(channels, out, stride if at == 0 else 1))
             channels = out
     layers += [nn.Conv2d(channels, 1280, 1, bias=False), nn.BatchNorm2d(1280), nn.ReLU6()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 10))
+    # by its layers' inputs: under torch's own initialisation signals die out on the way through
+    return kaiming_normal_(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 10)))
 
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
@@ -119,11 +121,6 @@ def lines(name: str, make: Callable[[], nn.Module], size: int, share: float) -> 
     """One line for the plain cut, one for the rounded."""
     torch.manual_seed(0)
     model, x = make(), torch.randn(BATCH, 3, size, size)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the plain average over what it sees
-    with torch.no_grad():
-        model(x)  # statistics of its own: without them signals die out on the way through an untrained network
     model.eval()
     sites = find_sites(model, x[:2])
     mask = cut({site: len(sites[site]) for site in sites.ordinary}, share, 1)
