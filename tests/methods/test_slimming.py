@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from problems import bottlenecks, corners, find, found, perceptron, trainings
+from problems import bottlenecks, corners, find, found, noise, noise_model, perceptron, trainings
 from scratchcard.masks.compare import digest, nested
+from scratchcard.methods.early_bird import EarlyBird
 from scratchcard.methods.slimming import Slimming
 from scratchcard.methods.units import best_of_all, left_of, share_cut
 from scratchcard.networks.forward import call, state_digest
@@ -278,3 +279,21 @@ def test_only_the_sites_that_are_named_are_cut(tmp_path):
     _, (ticket,) = find(corners(), RECIPE, Slimming(only=("conv2",)), tmp_path)
     assert list(ticket.subnetwork.mask) == ["conv2"]
     assert int(ticket.subnetwork.mask["conv2"].sum()) == 4
+
+
+@pytest.mark.parametrize("method", [Slimming(), EarlyBird(every=1, patience=2, epsilon=0.4)], ids=lambda m: m.label)
+def test_the_scales_of_a_model_that_was_brought_trained_are_its_own(method):
+    class Asked(Exception):
+        pass
+
+    class Train:
+        def __call__(self, ticket, stops):
+            raise Asked(ticket.subnetwork.initial)
+
+        search = __call__
+
+    for start, initial in ((None, 0.5), (noise_model(), None)):
+        task = dataclasses.replace(noise(), start=start)
+        with pytest.raises(Asked) as asked:
+            next(method.find(task, Recipe(steps=4, batch_size=16), 0, Train()))
+        assert asked.value.args == (initial,)

@@ -74,7 +74,7 @@ class EarlyBird:
     strength: float = 1e-4
     """Of the L1 penalty on scaling factors, in search and retraining (`penalty_stays`)."""
     initial: float | None = 0.5
-    """Scaling factors of batch normalisation at the start; None leaves the factory's."""
+    """Scaling factors of batch normalisation at the start, as of `Slimming`."""
     penalty_stays: bool = True
     """Whether the ticket is trained on under the penalty, as the released CIFAR scripts do."""
     precision: Literal["block8"] | None = None
@@ -179,7 +179,9 @@ class EarlyBird:
     def find(self, task: Task, recipe: Recipe, seed: int, train: Train) -> Iterator[Ticket]:
         """Search until all levels have settled, then yield their tickets."""
         factors = self._factors(task)
-        searched = Scaled(MaskedWeights(everything(task.fresh(0))), factors, self.initial)
+        searched = Scaled(
+            MaskedWeights(everything(task.fresh(0))), factors, None if task.start is not None else self.initial
+        )
         low: dict[str, Any] = {"precision": self.precision} if self.precision else {}
         penalty = {"scale_l1": self.strength} if self.strength else {}
         search = Ticket(self, seed, 1, searched, (), Dense(0), changes=penalty | low, arm=SparsityTraining())

@@ -66,7 +66,8 @@ class Slimming:
     strength: float = 1e-4
     """Of the L1 penalty: 1e-4 for VGGs, 1e-5 for ResNets and DenseNets in the paper; it depends on data and rate."""
     initial: float | None = 0.5
-    """Scaling factors of batch normalisation at the start; None leaves the factory's, and gates start at 1."""
+    """Scaling factors of batch normalisation at the start; None leaves the factory's, as those of a
+    model that was brought trained (`Task.start`) always are; gates then start at 1."""
     passes: bool = False
     """Whether each level is searched anew, in the fine-tuned network of the level before (several passes, sec. 3);
     otherwise all levels are cut from one search."""
@@ -148,7 +149,9 @@ class Slimming:
         factors = self._factors(task)
         changes = fine_tuning(recipe, self.fine_tune_lr, self.fine_tune_steps)
         penalty = {"scale_l1": self.strength}
-        searched = Scaled(MaskedWeights(everything(task.fresh(0))), factors, self.initial)
+        searched = Scaled(
+            MaskedWeights(everything(task.fresh(0))), factors, None if task.start is not None else self.initial
+        )
         start: Dense | End = Dense(0)
         scores, left = {}, {}
         for level in range(1, self.rounds + 1):
