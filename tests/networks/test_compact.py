@@ -100,7 +100,7 @@ def assert_exact(name, mask):
     found = leaves(call(compacted.module, inputs))
     wanted = masked_by_zeros(name, mask) if CATALOGUE[name].reads is None else masked_by_hand(name, mask)
     scale = max(float(leaf.detach().abs().max()) for leaf in wanted)
-    assert scale > 1e-3
+    assert scale > 1e-6, "a comparison of nothing with nothing; with one unit left in each layer outputs can be small"
     for a, b in zip(wanted, found, strict=True):
         assert a.shape == b.shape
         assert float((a - b).detach().abs().max()) <= 1e-12 * scale
