@@ -21,13 +21,13 @@ from scratchcard.methods.units import (
     all_weights,
     best_of_all,
     check_initial,
-    cuttable_sites,
     equal_scores,
+    factors_of,
     planned_densities,
     share_cut,
 )
 from scratchcard.networks.cost import cost
-from scratchcard.networks.scaling import Factors, Scaled, find_factors
+from scratchcard.networks.scaling import Factors, Scaled
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import Weight, everything
@@ -284,11 +284,4 @@ class EarlyBird:
         Raises:
             ValueError: there are none.
         """
-        chosen = cuttable_sites("EarlyBird", task, self.keep, self.only, choices=True)
-        factors = find_factors(task.fresh(0), task.sites, chosen)
-        if not factors.norms and not factors.gated:
-            raise ValueError(
-                "EarlyBird finds no unit that has, or could be given, a scaling factor: "
-                + "; ".join(f"{site}: {why}" for site, why in factors.left.items())
-            )
-        return factors
+        return factors_of("EarlyBird", task, self.keep, self.only)

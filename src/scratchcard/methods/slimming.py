@@ -20,14 +20,14 @@ from scratchcard.methods.units import (
     best_of_all,
     check_fine_tuning,
     check_initial,
-    cuttable_sites,
     equal_scores,
+    factors_of,
     fine_tuning,
     kept_sentence,
     planned_densities,
     share_cut,
 )
-from scratchcard.networks.scaling import Factors, Scaled, find_factors
+from scratchcard.networks.scaling import Factors, Scaled
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import Weight, everything
@@ -184,14 +184,7 @@ class Slimming:
         Raises:
             ValueError: there are none.
         """
-        chosen = cuttable_sites("Slimming", task, self.keep, self.only, choices=True)
-        factors = find_factors(task.fresh(0), task.sites, chosen)
-        if not factors.norms and not factors.gated:
-            raise ValueError(
-                "Slimming finds no unit that has, or could be given, a scaling factor: "
-                + "; ".join(f"{site}: {why}" for site, why in factors.left.items())
-            )
-        return factors
+        return factors_of("Slimming", task, self.keep, self.only)
 
     def _told(self, task: Task, mask: UnitMask, factors: Factors, left: State) -> list[str]:
         """What was cut, in units and weights, and the shift that went with it."""

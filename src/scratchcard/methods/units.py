@@ -13,6 +13,7 @@ import torch
 
 from scratchcard.masks.select import select
 from scratchcard.networks.compact import compact
+from scratchcard.networks.scaling import Factors, find_factors
 from scratchcard.networks.sites import Sites
 from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import Weight, everything, list_weights
@@ -64,6 +65,22 @@ def cuttable_sites(
         why = "; ".join(f"{layer}: {reason}" for layer, reason in sites.kept.items())
         raise ValueError(f"{who} finds no unit that it could cut in this network ({why or 'all are named in `keep`'})")
     return tuple(chosen)
+
+
+def factors_of(who: str, task: Task, keep: Collection[str], only: Collection[str]) -> Factors:
+    """Where the scaling factors of the units are that a method may cut; see `cuttable_sites` for the arguments.
+
+    Raises:
+        ValueError: there are none; also what `cuttable_sites` raises.
+    """
+    chosen = cuttable_sites(who, task, keep, only, choices=True)
+    factors = find_factors(task.fresh(0), task.sites, chosen)
+    if not factors.norms and not factors.gated:
+        raise ValueError(
+            f"{who} finds no unit that has, or could be given, a scaling factor: "
+            + "; ".join(f"{site}: {why}" for site, why in factors.left.items())
+        )
+    return factors
 
 
 def share_cut(rate: float, level: int) -> Fraction:
