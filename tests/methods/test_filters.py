@@ -145,9 +145,9 @@ def test_the_predefined_resnet_56s_of_the_paper_can_be_asked_for_with_their_skip
     ("make", "sentence"),
     [
         (lambda: FilterPruning("l3"), "criterion"),
-        (lambda: FilterPruning(rate=1), "rates between 0 and 1"),
-        (lambda: FilterPruning(rate={"conv1": 1.5}), "rates between 0 and 1"),
-        (lambda: FilterPruning(rate={}), "rates between 0 and 1"),
+        (lambda: FilterPruning(rate=1), "a rate between 0 and 1"),
+        (lambda: FilterPruning(rate={"conv1": 1.5}), "a rate between 0 and 1"),
+        (lambda: FilterPruning(rate={}), "a rate between 0 and 1"),
         (lambda: FilterPruning("random", smallest=True), "random filters have no smallest"),
         (lambda: FilterPruning(fine_tune_steps=0), "at least 1"),
         (

@@ -18,19 +18,22 @@ from scratchcard.masks.early_bird import READINGS, EarlyBirdDetector, random_dis
 from scratchcard.methods.slimming import SparsityTraining
 from scratchcard.methods.ticket import Dense, Handed, Ticket, Train
 from scratchcard.methods.units import (
-    all_weights,
+    CutsUnits,
     best_of_all,
-    check_initial,
+    check_every,
+    check_factors,
+    check_rates,
     equal_scores,
     factors_of,
+    looks,
     planned_densities,
+    search_flops,
     share_cut,
 )
-from scratchcard.networks.cost import cost
 from scratchcard.networks.scaling import Factors, Scaled
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
-from scratchcard.networks.weights import Weight, everything
+from scratchcard.networks.weights import everything
 from scratchcard.row import Emergence, Search
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
@@ -53,7 +56,7 @@ class _Level:
 
 
 @dataclass(frozen=True)
-class EarlyBird:
+class EarlyBird(CutsUnits):
     """Tickets of levels 1 ... `rounds`, all drawn along one search that stops when the last of them has settled."""
 
     rounds: int = field(default=1, metadata={"identity": False})
@@ -88,35 +91,22 @@ class EarlyBird:
     only: tuple[str, ...] = ()
     """Names or patterns of sites: all else is kept whole."""
 
-    units = "channels"
-    inherits = True
-
     def __post_init__(self) -> None:
         """Refuse hyper-parameters that mean nothing, and rates at which any two masks would count as the same.
 
         Raises:
             ValueError: naming the field, what was seen and what is needed.
         """
-        if self.rounds < 1 or not isinstance(self.rate, int | float) or not 0 < self.rate < 1:
-            raise ValueError(
-                f"EarlyBird needs rounds of at least 1 and a rate between 0 and 1, got rounds={self.rounds}, "
-                f"rate={self.rate}"
-            )
+        check_rates("EarlyBird", self.rounds, self.rate)
         if self.draw not in ("emergence", "end"):
             raise ValueError(unknown("time to draw", self.draw, ("emergence", "end")))
-        if self.every is not None and self.every < 1:
-            raise ValueError(f"EarlyBird draws a mask every so many steps, at least 1; got every={self.every}")
-        if not 0 <= self.strength < float("inf") or self.least <= 0:
-            raise ValueError(
-                f"EarlyBird needs a strength of 0 or more and a least number above 0, got strength={self.strength}, "
-                f"least={self.least}"
-            )
+        check_every("EarlyBird", self.every)
         if self.precision not in (None, "block8") or (self.low_throughout and self.precision is None):
             raise ValueError(
                 f"EarlyBird searches in the recipe's precision (None) or in 'block8', and only the latter can be kept "
                 f"for the ticket; got precision={self.precision!r}, low_throughout={self.low_throughout}"
             )
-        check_initial("EarlyBird", self.initial)
+        check_factors("EarlyBird", self.strength, self.initial, self.least)
         self._detector(self.reading)  # refuses what it cannot work with
         for level in range(1, self.rounds + 1):
             self._refuse_vacuous(level, float(share_cut(self.rate, level)))
@@ -136,18 +126,6 @@ class EarlyBird:
             if said
         )
 
-    def own_arms(self, level: int) -> tuple[()]:
-        """None: its search leaves no row, what it cost is on the ticket."""
-        return ()
-
-    def dense_steps(self, recipe: Recipe) -> set[int]:
-        """Steps of the dense training that are worth keeping: its end; the search has a training of its own."""
-        return {recipe.steps}
-
-    def weights(self, task: Task) -> list[Weight]:
-        """The weights of the network; it cuts whole units."""
-        return all_weights(task)
-
     def densities(self, task: Task) -> list[float]:
         """Density at every level if all sites lost the same share; which lose more is what the search finds."""
         factors = self._factors(task)
@@ -162,10 +140,11 @@ class EarlyBird:
         """
         if recipe.scale_l1:
             raise ValueError("the penalty of early-bird is its own `strength`; leave scale_l1 out of the recipe")
-        draws, needed = len(self._draws(task, recipe)), self.patience + (self.reading == "consecutive")
-        if draws < needed:
+        draws = looks(task, recipe, self.every)
+        needed = self.patience + (self.reading == "consecutive")
+        if len(draws) < needed:
             raise ValueError(
-                f"early-bird draws a mask every {self._every(task, recipe)} steps, {draws} in this training of "
+                f"early-bird draws a mask every {draws[0]} steps, {len(draws)} in this training of "
                 f"{recipe.steps}, and can fire after {needed} at the earliest; train longer, or draw more often "
                 "with every="
             )
@@ -196,7 +175,7 @@ class EarlyBird:
             for level in range(1, self.rounds + 1)
         ]
         began, raw, steps = time.perf_counter(), {}, []
-        running = train.search(search, self._draws(task, recipe))
+        running = train.search(search, looks(task, recipe, self.every))
         for snapshot in running:
             raw = snapshot.state()
             steps.append(snapshot.step)
@@ -206,7 +185,6 @@ class EarlyBird:
             if self.draw == "emergence" and all(level.detector.epoch for level in levels):
                 running.close()  # pyright: ignore[reportAttributeAccessIssue]
                 break
-        each = cost(task.fresh(0), task.example_inputs()).training_flops * min(recipe.batch_size, len(task.data.train))
         changes = (penalty if self.penalty_stays else {}) | (low if self.low_throughout else {})
         for number, level in enumerate(levels, start=1):
             emerged = level.steps[level.detector.epoch - 1] if level.detector.epoch else None
@@ -225,7 +203,7 @@ class EarlyBird:
                 Handed(at),
                 start_step=emerged if emerged is not None else recipe.steps,
                 changes=changes,
-                scoring_flops=each * at,
+                scoring_flops=search_flops(task, recipe, at),
                 weights=searched.plain(drawn),
                 search=Search(emergence=found, notes=[*never, *notes], seconds=level.seconds),
             )
@@ -269,14 +247,6 @@ class EarlyBird:
 
     def _detector(self, reading: str) -> EarlyBirdDetector:
         return EarlyBirdDetector(self.epsilon, self.patience, reading)
-
-    def _every(self, task: Task, recipe: Recipe) -> int:
-        return self.every or max(1, len(task.data.train) // recipe.batch_size)
-
-    def _draws(self, task: Task, recipe: Recipe) -> list[int]:
-        """The steps at which masks are drawn: after every epoch, and at the end."""
-        every = self._every(task, recipe)
-        return sorted({*range(every, recipe.steps + 1, every), recipe.steps})
 
     def _factors(self, task: Task) -> Factors:
         """Where the scaling factors of the task's network are.

@@ -19,8 +19,9 @@ from scratchcard.masks.criteria import random_scores
 from scratchcard.masks.select import select
 from scratchcard.methods.ticket import Dense, Ticket, Train
 from scratchcard.methods.units import (
-    all_weights,
+    CutsUnits,
     check_fine_tuning,
+    check_rates,
     cuttable_sites,
     density_of,
     fine_tuning,
@@ -30,7 +31,7 @@ from scratchcard.methods.units import (
 )
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits, unit_magnitudes
-from scratchcard.networks.weights import Weight, everything
+from scratchcard.networks.weights import everything
 from scratchcard.row import Search
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.seeds import derive
@@ -42,7 +43,7 @@ CRITERIA = ("l1", "l2", "random")
 
 
 @dataclass(frozen=True)
-class FilterPruning:
+class FilterPruning(CutsUnits):
     """Tickets of levels 1 ... `rounds`, each cut in one step from the same trained dense network."""
 
     criterion: Literal["l1", "l2", "random"] = "l1"
@@ -63,9 +64,6 @@ class FilterPruning:
     fine_tune_steps: int | None = None
     """How long to fine-tune; None: a quarter of the recipe's steps."""
 
-    units = "channels"
-    inherits = True
-
     def __post_init__(self) -> None:
         """Refuse hyper-parameters that mean nothing.
 
@@ -77,11 +75,7 @@ class FilterPruning:
         if isinstance(self.rate, Mapping):
             object.__setattr__(self, "rate", tuple(self.rate.items()))
         rates = [self.rate] if isinstance(self.rate, int | float) else list(dict(self.rate).values())
-        if self.rounds < 1 or not rates or not all(0 < one < 1 for one in rates):
-            raise ValueError(
-                f"FilterPruning needs rounds of at least 1 and rates between 0 and 1, got rounds={self.rounds}, "
-                f"rate={self.rate}"
-            )
+        check_rates("FilterPruning", self.rounds, *rates)
         if self.smallest and self.criterion == "random":
             raise ValueError("random filters have no smallest ones; use criterion 'l1' or 'l2' with smallest=True")
         check_fine_tuning("FilterPruning", self.fine_tune_lr, self.fine_tune_steps)
@@ -94,18 +88,6 @@ class FilterPruning:
             + ("-smallest" if self.smallest else "")
             + (f"-only-{'-'.join(self.only)}" if self.only else "")
         )
-
-    def own_arms(self, level: int) -> tuple[()]:
-        """None besides its tickets."""
-        return ()
-
-    def dense_steps(self, recipe: Recipe) -> set[int]:
-        """Steps of the dense training whose weights it needs: the end."""
-        return {recipe.steps}
-
-    def weights(self, task: Task) -> list[Weight]:
-        """The weights of the network; it cuts whole units."""
-        return all_weights(task)
 
     def densities(self, task: Task) -> list[float]:
         """Density at every level, exact: how many weights are left depends on the counts, not on which units go."""

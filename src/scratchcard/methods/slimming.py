@@ -16,10 +16,11 @@ import torch
 
 from scratchcard.methods.ticket import Dense, End, Handed, Ticket, Train
 from scratchcard.methods.units import (
-    all_weights,
+    CutsUnits,
     best_of_all,
+    check_factors,
     check_fine_tuning,
-    check_initial,
+    check_rates,
     equal_scores,
     factors_of,
     fine_tuning,
@@ -30,7 +31,7 @@ from scratchcard.methods.units import (
 from scratchcard.networks.scaling import Factors, Scaled
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
-from scratchcard.networks.weights import Weight, everything
+from scratchcard.networks.weights import everything
 from scratchcard.row import Search
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
@@ -57,7 +58,7 @@ class SparsityTraining:
 
 
 @dataclass(frozen=True)
-class Slimming:
+class Slimming(CutsUnits):
     """Tickets of levels 1 ... `rounds`, cut by the scaling factors that a training under the penalty leaves."""
 
     rounds: int = field(default=1, metadata={"identity": False})
@@ -82,26 +83,14 @@ class Slimming:
     fine_tune_steps: int | None = None
     """How long to fine-tune; None: a quarter of the recipe's steps."""
 
-    units = "channels"
-    inherits = True
-
     def __post_init__(self) -> None:
         """Refuse hyper-parameters that mean nothing.
 
         Raises:
             ValueError: naming the field, what was seen and what is needed.
         """
-        if self.rounds < 1 or not isinstance(self.rate, int | float) or not 0 < self.rate < 1:
-            raise ValueError(
-                f"Slimming needs rounds of at least 1 and a rate between 0 and 1, got rounds={self.rounds}, "
-                f"rate={self.rate}"
-            )
-        if not 0 <= self.strength < float("inf") or self.least <= 0:
-            raise ValueError(
-                f"Slimming needs a strength of 0 or more and a least number above 0, got strength={self.strength}, "
-                f"least={self.least}"
-            )
-        check_initial("Slimming", self.initial)
+        check_rates("Slimming", self.rounds, self.rate)
+        check_factors("Slimming", self.strength, self.initial, self.least)
         check_fine_tuning("Slimming", self.fine_tune_lr, self.fine_tune_steps)
 
     @property
@@ -117,14 +106,6 @@ class Slimming:
     def own_arms(self, level: int) -> tuple[SparsityTraining, ...]:
         """The training under the penalty: one for all levels, or one for each pass."""
         return (SparsityTraining(),) if level == 1 or self.passes else ()
-
-    def dense_steps(self, recipe: Recipe) -> set[int]:
-        """Steps of the dense training that are worth keeping: its end; the search has a training of its own."""
-        return {recipe.steps}
-
-    def weights(self, task: Task) -> list[Weight]:
-        """The weights of the network; it cuts whole units."""
-        return all_weights(task)
 
     def densities(self, task: Task) -> list[float]:
         """Density at every level if all sites lost the same share; which lose more is what the search finds."""

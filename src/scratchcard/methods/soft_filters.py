@@ -17,20 +17,23 @@ from scratchcard.masks.select import select
 from scratchcard.methods.slimming import SparsityTraining
 from scratchcard.methods.ticket import Dense, Handed, Ticket, Train
 from scratchcard.methods.units import (
-    all_weights,
+    CutsUnits,
+    check_every,
     check_fine_tuning,
+    check_rates,
     cuttable_sites,
     fine_tuning,
     kept_sentence,
     left_of,
+    looks,
     planned_densities,
+    search_flops,
     share_cut,
 )
-from scratchcard.networks.cost import cost
 from scratchcard.networks.sites import Sites
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits, unit_magnitudes
-from scratchcard.networks.weights import Weight, everything
+from scratchcard.networks.weights import everything
 from scratchcard.row import Search
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
@@ -38,7 +41,7 @@ from scratchcard.types import State, UnitMask
 
 
 @dataclass(frozen=True)
-class SoftFilterPruning:
+class SoftFilterPruning(CutsUnits):
     """Tickets of levels 1 ... `rounds`, each from a search of its own that sets small filters to 0 again and again."""
 
     rounds: int = field(default=1, metadata={"identity": False})
@@ -55,40 +58,20 @@ class SoftFilterPruning:
     fine_tune_steps: int | None = None
     """How long to fine-tune; 0: not at all; None: a quarter of the recipe's steps."""
 
-    units = "channels"
-    inherits = True
-
     def __post_init__(self) -> None:
         """Refuse hyper-parameters that mean nothing.
 
         Raises:
             ValueError: naming the field, what was seen and what is needed.
         """
-        if self.rounds < 1 or not isinstance(self.rate, int | float) or not 0 < self.rate < 1:
-            raise ValueError(
-                f"SoftFilterPruning needs rounds of at least 1 and a rate between 0 and 1, got rounds={self.rounds}, "
-                f"rate={self.rate}"
-            )
-        if self.every is not None and self.every < 1:
-            raise ValueError(f"filters are set to zero every so many steps, at least 1; got every={self.every}")
+        check_rates("SoftFilterPruning", self.rounds, self.rate)
+        check_every("SoftFilterPruning", self.every)
         check_fine_tuning("SoftFilterPruning", self.fine_tune_lr, self.fine_tune_steps or None)
 
     @property
     def label(self) -> str:
         """Short name in rows: "soft-filters"."""
         return "soft-filters" + (f"-only-{'-'.join(self.only)}" if self.only else "")
-
-    def own_arms(self, level: int) -> tuple[()]:
-        """None: its search leaves no row, what it cost is on the ticket."""
-        return ()
-
-    def dense_steps(self, recipe: Recipe) -> set[int]:
-        """Steps of the dense training that are worth keeping: its end; the search has a training of its own."""
-        return {recipe.steps}
-
-    def weights(self, task: Task) -> list[Weight]:
-        """The weights of the network; it cuts whole units."""
-        return all_weights(task)
 
     def densities(self, task: Task) -> list[float]:
         """Density at every level, exact."""
@@ -107,9 +90,6 @@ class SoftFilterPruning:
     def find(self, task: Task, recipe: Recipe, seed: int, train: Train) -> Iterator[Ticket]:
         """Search for each level in turn, and yield its ticket."""
         sites, chosen = task.sites, self._sites(task)
-        every = self.every or max(1, len(task.data.train) // recipe.batch_size)
-        stops = sorted({*range(every, recipe.steps + 1, every), recipe.steps})
-        each = cost(task.fresh(0), task.example_inputs()).training_flops * min(recipe.batch_size, len(task.data.train))
         changes, start_step = self._changes(recipe)
         for level in range(1, self.rounds + 1):
             keeps = {name: max(1, left_of(len(sites[name]), share_cut(self.rate, level))) for name in chosen}
@@ -117,7 +97,7 @@ class SoftFilterPruning:
                 self, seed, level, MaskedWeights(everything(task.fresh(0))), (), Dense(0), arm=SparsityTraining()
             )
             began, mask, state = time.perf_counter(), {}, {}
-            for snapshot in train.search(search, stops):
+            for snapshot in train.search(search, looks(task, recipe, self.every)):
                 state = snapshot.state()
                 mask = _largest(sites, state, keeps)
                 zeroed = _zeroed(sites, mask, state)
@@ -139,7 +119,7 @@ class SoftFilterPruning:
                 Handed(recipe.steps),
                 start_step=start_step,
                 changes=changes,
-                scoring_flops=each * recipe.steps,
+                scoring_flops=search_flops(task, recipe, recipe.steps),
                 weights=state,
                 search=Search(notes=[told], seconds=time.perf_counter() - began),
             )

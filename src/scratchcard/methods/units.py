@@ -12,7 +12,9 @@ from typing import Any
 import torch
 
 from scratchcard.masks.select import select
+from scratchcard.methods.ticket import Arm
 from scratchcard.networks.compact import compact
+from scratchcard.networks.cost import cost
 from scratchcard.networks.scaling import Factors, find_factors
 from scratchcard.networks.sites import Sites
 from scratchcard.networks.units import SmallUnits
@@ -25,6 +27,29 @@ _SMALL = 1e-3
 """A schedule that ends below this share of its rate has no last rate that could fine-tune anything."""
 _TUNED = 4
 """Fine-tuning takes a quarter of the training: 40 of 160 epochs (Liu et al. 2019, Rethinking, released code)."""
+
+
+class CutsUnits:
+    """What every method says of itself that cuts whole units of a trained network and hands on its weights."""
+
+    units = "channels"
+    inherits = True
+
+    def own_arms(self, level: int) -> tuple[Arm, ...]:
+        """Trains nothing besides its tickets that leaves a row."""
+        return ()
+
+    def dense_steps(self, recipe: Recipe) -> set[int]:
+        """Steps of the dense training that are worth keeping: its end."""
+        return {recipe.steps}
+
+    def weights(self, task: Task) -> list[Weight]:
+        """The weights of the network: it cuts none by itself, they go with their units."""
+        reason = "goes with the units it belongs to"
+        return [
+            replace(weight, prunable=False, reason=reason)
+            for weight in list_weights(task.fresh(0), task.example_inputs(), (), ())
+        ]
 
 
 def cuttable_sites(
@@ -203,16 +228,53 @@ def fine_tuning(recipe: Recipe, lr: float | None, steps: int | None) -> dict[str
     }
 
 
-def check_initial(who: str, initial: float | None) -> None:
-    """Refuse scaling factors to start from that could not be ranked, or divided by.
+def check_rates(who: str, rounds: int, *rates: object) -> None:
+    """Refuse a schedule that means nothing.
 
     Raises:
-        ValueError: it is not a positive number.
+        ValueError: no round, no rate, or one that is not a number between 0 and 1.
     """
+    if rounds < 1 or not rates or not all(isinstance(one, int | float) and 0 < one < 1 for one in rates):
+        raise ValueError(
+            f"{who} needs rounds of at least 1 and a rate between 0 and 1, got rounds={rounds}, "
+            f"rate={', '.join(map(repr, rates)) or 'none'}"
+        )
+
+
+def check_factors(who: str, strength: float, initial: float | None, least: float) -> None:
+    """Refuse a penalty, starting factors or a least number of units that mean nothing.
+
+    Raises:
+        ValueError: naming the field, what was seen and what is needed.
+    """
+    if not 0 <= strength < float("inf") or least <= 0:
+        raise ValueError(f"{who} needs a strength of 0 or more and a least number above 0, got {strength=}, {least=}")
     if initial is not None and not 0 < initial < float("inf"):
         raise ValueError(
             f"{who}'s scaling factors start at a positive number, or as the network has them (None); got {initial=}"
         )
+
+
+def looks(task: Task, recipe: Recipe, every: int | None) -> list[int]:
+    """The steps at which a method looks into its search: every so many (None: an epoch), and the last one."""
+    each = every or max(1, len(task.data.train) // recipe.batch_size)
+    return sorted({*range(each, recipe.steps + 1, each), recipe.steps})
+
+
+def search_flops(task: Task, recipe: Recipe, steps: int) -> float:
+    """What so many steps of training the dense network cost."""
+    batch = min(recipe.batch_size, len(task.data.train))
+    return steps * batch * cost(task.fresh(0), task.example_inputs()).training_flops
+
+
+def check_every(who: str, every: int | None) -> None:
+    """Refuse a number of steps between two looks into a search that means nothing.
+
+    Raises:
+        ValueError: it is below 1.
+    """
+    if every is not None and every < 1:
+        raise ValueError(f"{who} looks into its search every so many steps, at least 1; got {every=}")
 
 
 def check_fine_tuning(who: str, lr: float | None, steps: int | None) -> None:
@@ -225,15 +287,6 @@ def check_fine_tuning(who: str, lr: float | None, steps: int | None) -> None:
         raise ValueError(f"{who}'s fine_tune_lr must be a positive number, got {lr}")
     if steps is not None and steps < 1:
         raise ValueError(f"{who}'s fine_tune_steps must be at least 1, got {steps}")
-
-
-def all_weights(task: Task) -> list[Weight]:
-    """The weights of the task's network: a method of units cuts none by itself."""
-    reason = "goes with the units it belongs to"
-    return [
-        replace(weight, prunable=False, reason=reason)
-        for weight in list_weights(task.fresh(0), task.example_inputs(), (), ())
-    ]
 
 
 def _removable(task: Task, sites: Sites, heads: list[str]) -> list[str]:
