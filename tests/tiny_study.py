@@ -94,7 +94,7 @@ def started(study: Study, workers: int = 1) -> int:
 
 def plain(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """What rows say, whatever their order; how long it took, and how fast networks ran, aside."""
-    timed: Any = {"seconds": True, "latency": True, "search": {"seconds"}}
+    timed: Any = {"seconds": True, "training_seconds": True, "latency": True, "search": {"seconds"}}
     return sorted((row.model_dump(exclude=timed) for row in rows), key=lambda row: row["id"])
 
 

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from scratchcard.methods.arms import Signs as Signs
     from scratchcard.methods.arms import UniformWidth as UniformWidth
     from scratchcard.methods.at_init import AtInit as AtInit
+    from scratchcard.methods.budgets import AnotherInit as AnotherInit
     from scratchcard.methods.budgets import FullSchedule as FullSchedule
     from scratchcard.methods.budgets import Guided as Guided
     from scratchcard.methods.budgets import LotteryInit as LotteryInit
+    from scratchcard.methods.budgets import ReInit as ReInit
     from scratchcard.methods.budgets import ScratchB as ScratchB
     from scratchcard.methods.budgets import ScratchE as ScratchE
     from scratchcard.methods.budgets import Transferred as Transferred
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
 # looked up when first used, so that reading rows and writing reports never waits for torch
 _HOMES = {
     "ARMS": "methods.arms",
+    "AnotherInit": "methods.budgets",
     "AtInit": "methods.at_init",
     "Budget": "study.budget",
     "Data": "training.data",
@@ -80,6 +83,7 @@ _HOMES = {
     "Noise": "methods.arms",
     "OwnInit": "methods.arms",
     "RandomMask": "methods.arms",
+    "ReInit": "methods.budgets",
     "Recipe": "training.recipe",
     "Row": "row",
     "Rows": "row",

@@ -118,7 +118,7 @@ class Search(Frozen):
     notes: list[str] = []
     """Sentences, e.g. about layers that kept their least number of channels."""
     seconds: float = 0.0
-    """Of trainings that left no row of their own, because the search stopped them."""
+    """Of trainings that left no row of their own, because the search stopped them: as `Row.training_seconds`."""
 
 
 class Timing(Frozen):
@@ -187,6 +187,9 @@ class Row(Frozen):
     """What finding this ticket cost if nothing were shared: all trainings before it; 0 for the dense run."""
     seconds: float
     """Wall-clock seconds of the run, evaluation included."""
+    training_seconds: float | None = None
+    """Seconds of its training steps alone, of the processor where it ran on a CPU; None of runs before this was kept,
+    and of dense networks that were brought trained."""
     search: Search = Search()
     """How the ticket was found; of tickets only."""
 

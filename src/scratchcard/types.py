@@ -39,3 +39,5 @@ class Snapshot:
     """Reads the weights and buffers, as copies on the CPU. Call it before asking for the next snapshot."""
     write: Callable[[State], None] | None = None
     """Puts other values into weights and buffers, by name, from where the training goes on; None where it is over."""
+    besides: frozenset[str] = frozenset()
+    """The fields of the recipe that ask for more than a plain step and were heard: `frozenset(what_else(...))`."""

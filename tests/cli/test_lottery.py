@@ -12,6 +12,7 @@ from torch import nn
 
 import scratchcard as sc
 from scratchcard.evidence.lottery import answer, drawn
+from scratchcard.evidence.statistics import paired
 from scratchcard.row import Rows
 from scratchcard.study.lottery import lottery_studies
 from tiny_study import TASK_FILE, command, write_task
@@ -52,12 +53,15 @@ def test_the_differences_are_those_of_the_rows_and_the_page_shows_them(compared:
         method, level, arms = (
             ("imp-global", 2, ("ticket", "fresh-init"))
             if one.structure == "unstructured"
-            else ("l1-filters", 1, ("lottery-init", "scratch-e"))
+            else ("l1-filters", 1, ("lottery-init", "another-init"))
         )
         pairs = [[of(rows, method, level, arm, seed) for arm in arms] for seed in (0, 1)]
         assert one.difference.mean == pytest.approx(fmean(own - fresh for own, fresh in pairs))
         assert one.own == pytest.approx([own for own, _ in pairs])
         assert one.difference.n == 2
+        differences = [own - fresh for own, fresh in pairs]
+        together = paired(differences, rows.study.margin, rows.study.alpha / 4, rows.study.resolution)
+        assert (one.difference.low, one.difference.high) == (together.low, together.high), "four comparisons, one 5 %"
     assert answer(result, found[0][1].study) in said
     page = (folder / "lottery.html").read_text()
     assert "original minus fresh" in page
@@ -71,7 +75,7 @@ def test_both_rates_train_everything_alike_but_for_the_rate(compared: tuple[Path
     assert recipes[0] == recipes[1]
     for rows in sc.read(folder / "runs"):
         for row in rows:
-            if row.arm in ("lottery-init", "scratch-e", "fresh-init") or row.method == "imp-global":
+            if row.arm in ("lottery-init", "another-init", "fresh-init") or row.method == "imp-global":
                 assert row.recipe["lr"] == rows.study.recipe["lr"]
 
 

@@ -212,6 +212,7 @@ def _run(
         train_flops=flops,
         search_flops=flops * level,
         seconds=11.0 + float(random.uniform(0, 2)),
+        training_seconds=8.0 + float(np.random.default_rng([seed, level]).uniform(0, 2)),
         snapshots={0: "cd" * 32, STEPS: "ef" * 32},
         artefacts={"end": Artefact(file="end.safetensors", sha256="ef" * 32)},
         machine=machine,
@@ -254,6 +255,7 @@ def _small(row: Row, shapes: Mapping[str, tuple[int, int]]) -> Row:
         "train_flops": flops * share**1.3 * steps,
         "search_flops": 0.0 if row.level == 0 or row.arm == "search" else 0.2 * flops if early else flops,
         "seconds": row.seconds * steps * (0.3 + 0.7 * share),
+        "training_seconds": (row.training_seconds or 0) * steps * (0.3 + 0.7 * share),
         "search": search,
     }  # fmt: skip
     return row.model_copy(update=changed)

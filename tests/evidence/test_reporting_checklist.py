@@ -79,7 +79,7 @@ def test_the_range_of_sizes_is_that_of_the_whole_networks():
     ("start", "method", "arms"),
     [
         ("Random pruning over the whole network", "random-at-init-uniform", ["random-mask-global"]),
-        ("Random pruning with as many cut in each layer", "random-filters", ["random-mask-layerwise"]),
+        ("Random pruning with as many cut in each layer", "random-at-init", ["random-mask-layerwise"]),
         ("Pruning by magnitude, globally or uniformly", "l1-filters", []),
     ],
 )
@@ -93,6 +93,63 @@ def test_baselines_count_only_where_they_were_run(start, method, arms):
         assert answer(as_arm, start)[0] == "yes"
         lost = only(as_arm, lambda row, arm=arm: row.arm not in (arm, "shuffled-mask"))
         assert answer(lost, start) == ("no", "Not run here.")
+
+
+LAYERWISE = "Random pruning with as many cut in each layer"
+PREDEFINED, FOUND = {"conv1": (4, 8), "conv2": (8, 16)}, {"conv1": (7, 8), "conv2": (5, 16)}
+
+
+def widened(rows, where, widths):
+    return Rows([row.model_copy(update={"widths": widths}) if where(row) else row for row in rows], rows.study)
+
+
+def cut_alike(*methods):
+    """Methods whose tickets have the same widths at level 2, the judged one, and at no other."""
+    rows = make_rows(levels=2, seeds=2, method=methods, controls=[], structured=True, accidents=False)
+    return widened(rows, lambda row: row.arm == "ticket" and row.level == 2, PREDEFINED)
+
+
+def test_random_filters_are_random_at_a_method_s_own_widths_only_where_those_are_equal_seed_by_seed():
+    assert answer(FULL, LAYERWISE) == (
+        "no", "Not run here: random-filters did not cut as many in each layer, in every seed, as slimming, l1-filters.",
+    )  # fmt: skip
+    alike = cut_alike("l1-filters", "random-filters")
+    assert answer(alike, LAYERWISE) == ("yes", "Run here: random-filters.")
+    whole = {**PREDEFINED, "conv3": (16, 16)}
+    named = widened(alike, lambda row: row.method == "l1-filters", whole)
+    assert answer(named, LAYERWISE)[0] == "yes", "a site that is kept whole is the same as one that is left out"
+    for method in ("l1-filters", "random-filters"):
+        one_seed = widened(alike, lambda row, m=method: (row.method, row.level, row.seed) == (m, 2, 1), FOUND)
+        assert answer(one_seed, LAYERWISE)[0] == "no"
+    lost = only(alike, lambda row: row.method != "random-filters" or row.seed)
+    assert answer(lost, LAYERWISE)[0] == "no"
+
+
+def test_random_filters_do_not_stand_in_for_random_cuts_at_the_widths_that_slimming_found():
+    alike = cut_alike("slimming", "random-filters")
+    found = widened(alike, lambda row: row.method == "slimming" and row.arm == "ticket", FOUND)
+    assert answer(alike, LAYERWISE)[0] == "yes"
+    assert answer(found, LAYERWISE) == (
+        "no", "Not run here: random-filters did not cut as many in each layer, in every seed, as slimming.",
+    )  # fmt: skip
+    control = [row.model_copy(update={"arm": "random-mask-layerwise"}) for row in found if row.method == "slimming"]
+    assert answer(Rows([*found, *control], found.study), LAYERWISE) == ("yes", "Run here: random-mask-layerwise.")
+    three = cut_alike("slimming", "l1-filters", "random-filters")
+    three = widened(three, lambda row: row.method == "slimming", FOUND)
+    assert answer(three, LAYERWISE) == ("partly", "Run here: random-filters, for l1-filters; not for slimming.")
+
+
+def test_random_masks_of_single_weights_count_by_the_weights_left_in_each_layer():
+    rows = make_rows(levels=1, seeds=2, method=["imp", "random-at-init"], controls=[], accidents=False)
+    assert answer(rows, LAYERWISE)[0] == "yes"
+    moved = [
+        row.model_copy(update={"layers": {name: (kept + 1, every) for name, (kept, every) in row.layers.items()}})
+        if row.method == "imp" else row
+        for row in rows
+    ]  # fmt: skip
+    assert answer(Rows(moved, rows.study), LAYERWISE) == (
+        "no", "Not run here: random-at-init did not cut as many in each layer, in every seed, as imp.",
+    )  # fmt: skip
 
 
 def test_a_random_criterion_is_no_magnitude():

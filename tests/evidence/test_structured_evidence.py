@@ -97,7 +97,7 @@ def test_savings_add_search_and_retraining_and_keep_the_two_references_apart():
     assert (once.ratio.mean, once.ratio.low, once.ratio.high) == pytest.approx(
         (fmean(shares), min(shares), max(shares))
     )
-    times = [(row.search.seconds + row.seconds) / dense[row.seed].seconds for row in early]
+    times = [(row.search.seconds + row.training_seconds) / dense[row.seed].training_seconds for row in early]
     assert once.seconds_ratio.mean == pytest.approx(fmean(times))
     assert against_late.reference == "slimming"
     both = fmean(row.search_flops + row.train_flops for row in late)
@@ -108,7 +108,7 @@ def test_savings_add_search_and_retraining_and_keep_the_two_references_apart():
 def test_seconds_of_a_search_are_those_of_the_runs_whose_operations_it_counts():
     slimming = next(saving for saving in savings(ROWS) if saving.method == "slimming")
     searches, tickets = of(ROWS, "slimming", 1, "search"), of(ROWS, "slimming", 3, "ticket")
-    seconds = [one.seconds + other.seconds for one, other in zip(searches, tickets, strict=True)]
+    seconds = [one.training_seconds + other.training_seconds for one, other in zip(searches, tickets, strict=True)]
     assert slimming.seconds.mean == pytest.approx(fmean(seconds))
     twice = changed(ROWS, lambda row: row.arm == "search", train_flops=2 * searches[0].train_flops)
     slimming = next(saving for saving in savings(twice) if saving.method == "slimming")
@@ -116,11 +116,14 @@ def test_seconds_of_a_search_are_those_of_the_runs_whose_operations_it_counts():
     none = Rows([row for row in ROWS if row.arm != "search"], ROWS.study)
     slimming = next(saving for saving in savings(none) if saving.method == "slimming")
     seconds = [
-        next(row for row in none if (row.arm, row.seed) == ("dense", seed)).seconds
-        + of(none, "slimming", 3, "ticket")[seed].seconds
+        next(row for row in none if (row.arm, row.seed) == ("dense", seed)).training_seconds
+        + of(none, "slimming", 3, "ticket")[seed].training_seconds
         for seed in range(3)
     ]
     assert slimming.seconds.mean == pytest.approx(fmean(seconds))
+    older = changed(none, lambda row: row.arm == "dense", training_seconds=None)
+    slimming = next(saving for saving in savings(older) if saving.method == "slimming")
+    assert slimming.seconds is None, "rows from before steps were timed alone have wall-clock seconds of all they did"
     strange = changed(none, lambda row: row.method == "slimming", search_flops=123.0)
     slimming = next(saving for saving in savings(strange) if saving.method == "slimming")
     assert slimming.seconds is None
@@ -219,9 +222,11 @@ def test_every_arm_of_pruned_units_has_words_of_its_own_and_a_family():
     for arm in EVERY_OF_UNITS:
         assert control(arm).what != arm
         assert "where it loses to the ticket, " in described(arm)
-    assert "at most 2 times its steps" in control("scratch-b-cap-2").what
-    assert "fine-tuning" in control("scratch-b-strict-cap-2").what
-    assert "at most 2 times its steps" in control("scratch-b-strict-cap-2").what
+    assert control("scratch-b-cap-2").what.endswith("the dense network, but at most 2 times its steps")
+    strict, capped = control("scratch-b-strict").what, control("scratch-b-strict-cap-2").what
+    on_top = ", with the ticket's own steps (fine-tuning) on top"
+    assert strict.endswith(on_top)
+    assert capped == strict.removesuffix(on_top) + ", but at most 2 times its steps" + on_top, "these are not capped"
     assert "elsewhere (vgg on digits)" in control("transferred-vgg on digits").what
     assert control("scratch-b-strict-cap-2").explains
     assert set(by_family(EVERY_OF_UNITS)) == {"weights", "budget", "network"}

@@ -91,6 +91,56 @@ def test_a_control_that_keeps_nothing_of_the_weights_or_the_mask_explains_the_ti
     assert only(rows).outcome is Outcome.EXPLAINED_BY_A_CONTROL
 
 
+UNIFORM = ("imp", 1, "uniform-width")
+
+
+def of_units(metrics):
+    """The verdict on tickets whose networks have units cut."""
+    rows = study(metrics)
+    return only(Rows([row.model_copy(update={"widths": {"conv": (4, 8)} if row.level else {}}) for row in rows],
+                     rows.study))  # fmt: skip
+
+
+def test_a_ticket_of_units_is_called_better_only_with_three_seeds_and_a_uniform_width_control():
+    better = {DENSE: BASE, TICKET: shifted(0.01, 0.1)}
+    control = {UNIFORM: shifted(-0.02, -0.1)}
+    refused = (
+        "better by its numbers, but that is claimed only with at least 3 seeds and a uniform-width control; here: "
+    )
+    for n, beside, here, needed in [
+        (5, 5, None, None),
+        (3, 3, None, None),
+        (3, 2, None, None),
+        (3, 1, "3 seeds, such a control in 1 of them only; run the control uniform-width.", None),
+        (5, 0, "5 seeds, no such control; run the control uniform-width.", None),
+        (2, 2, "2 seeds, such a control; run 1 more seed.", 3),
+        (2, 0, "2 seeds, no such control; run 1 more seed and the control uniform-width.", None),
+    ]:
+        metrics = {key: values[:n] for key, values in better.items()}
+        if beside:
+            metrics |= {key: [*values[:beside], *[None] * (n - beside)] for key, values in control.items()}
+        said = of_units(metrics)
+        assert said.comparisons[0].claim == "better"
+        assert only(study(metrics)).outcome is Outcome.BETTER_AND_SMALLER, "of single weights"
+        if here is None:
+            assert said.outcome is Outcome.BETTER_AND_SMALLER
+            continue
+        assert said.outcome is Outcome.UNDECIDED
+        assert said.sentence.endswith(refused + here)
+        assert "+1.0" in said.sentence
+        assert said.seeds_needed == needed
+
+
+def test_what_is_missing_for_better_keeps_no_other_answer_from_being_given():
+    scratch = {("imp", 1, "scratch-e"): shifted(0.01, -1)}
+    assert of_units({DENSE: BASE, TICKET: shifted(0.01)} | scratch).outcome is Outcome.EXPLAINED_BY_A_CONTROL
+    assert of_units({DENSE: BASE, TICKET: shifted(-0.002)}).outcome is Outcome.MATCHING_AND_SMALLER
+    assert of_units({DENSE: BASE, TICKET: shifted(-0.01)}).outcome is Outcome.NO_SMALLER_MATCH
+    open_ = of_units({DENSE: BASE, TICKET: shifted(0.003, 20)})
+    assert "more seeds would decide" in open_.sentence
+    assert "better by its numbers" not in open_.sentence
+
+
 def test_many_controls_are_told_by_what_they_show():
     worse = {("imp", 1, f"noise-{at}"): shifted(0.01 - at / 100, -1) for at in range(2, 8)}
     even = {("imp", 1, "noise-1"): shifted(0.01, -1), FRESH: shifted(0.0, 60), MASK: shifted(0.05, 1)}

@@ -49,7 +49,7 @@ WEIGHTS_ALONE += ["sign-redrawn", "sign-constant", "random-sign-constant"]
 PLACES_ALONE = ["shuffled-mask", "inverted-scores"]
 BOTH = ["random-mask-layerwise", "random-mask-global", "uniform-width"]
 OF_LOTTERIES = [*WEIGHTS_ALONE, *PLACES_ALONE, *BOTH]
-OF_INHERITED = ["fine-tune-full-schedule", "lottery-init"]
+OF_INHERITED = ["fine-tune-full-schedule", "re-init", "lottery-init", "another-init"]
 BUDGETS = ["scratch-e", "scratch-b", "scratch-b-strict", "scratch-b-cap-2", "guided", *OF_INHERITED]  # test_budgets.py
 
 

@@ -10,8 +10,10 @@ from scratchcard.masks.compare import counts, digest
 from scratchcard.methods import budgets
 from scratchcard.methods.arms import ARMS, RETHINKING, refusal
 from scratchcard.methods.budgets import (
+    AnotherInit,
     Guided,
     LotteryInit,
+    ReInit,
     ScratchB,
     ScratchE,
     Transferred,
@@ -24,6 +26,7 @@ from scratchcard.methods.filters import FilterPruning
 from scratchcard.methods.imp import IMP
 from scratchcard.methods.slimming import Slimming
 from scratchcard.methods.soft_filters import SoftFilterPruning
+from scratchcard.methods.ticket import Dense, Handed
 from scratchcard.methods.units import fine_tuning
 from scratchcard.networks.cost import cost
 from scratchcard.networks.forward import read_state, state_digest
@@ -76,7 +79,8 @@ def test_scratch_b_trains_for_the_epochs_of_the_paper(tickets, monkeypatch, rati
     control = only(ScratchB(), ticket, CIFAR)
     recipe = dataclasses.replace(CIFAR, **control.changes)
     assert (recipe.steps, recipe.milestones) == (epochs, milestones) == (epochs, (epochs // 2, int(0.75 * epochs)))
-    strict = only(ScratchB(strict=True), dataclasses.replace(ticket, changes=fine_tuning(CIFAR, None, 40)), CIFAR)
+    tuned = dataclasses.replace(ticket, start=Dense(160), changes=fine_tuning(CIFAR, None, 40))
+    strict = only(ScratchB(strict=True), tuned, CIFAR)
     assert strict.changes["steps"] == epochs + 40
     assert only(ScratchB(cap=1.2), ticket, CIFAR).changes["steps"] == min(epochs, 192)
 
@@ -192,6 +196,51 @@ def test_a_lottery_starts_bitwise_from_the_original_weights_where_the_ticket_kee
 
 
 @every_method
+def test_another_draw_of_the_large_networks_weights_differs_from_the_original_in_the_draw_alone(tickets, label):
+    backed, ticket = tickets[label]
+    own, another = only(LotteryInit(), ticket), only(AnotherInit(), ticket)
+    assert dataclasses.replace(another, start=own.start, arm=own.arm) == own
+    weights = begun(backed, another)
+    drawn = read_state(ticket.subnetwork.trainable(corners().fresh(another.start.seed)))
+    assert state_digest(weights) == state_digest(drawn) != state_digest(begun(backed, own))
+    several = [c.start for c in AnotherInit(3)(ticket, RECIPE, 0, corners())]
+    assert len({another.start, *several}) == 3
+    assert "original weights already" in refusal(AnotherInit(), IMP(), corners())
+
+
+def test_a_re_initialised_early_bird_is_trained_as_the_ticket_from_the_step_of_its_draw(tickets):
+    backed, ticket = tickets["early-bird"]
+    control = only(ReInit(), ticket)
+    assert ticket.start_step > 0, "an early bird has a rest of the schedule to go on with"
+    assert ticket.changes["scale_l1"] == EarlyBird().strength, "under the penalty, and so is the control"
+    assert dataclasses.replace(control, start=ticket.start, weights=ticket.weights, arm=None) == ticket
+    assert control.start == only(ScratchE(), ticket).start
+    assert state_digest(begun(backed, control)) != state_digest(begun(backed, ticket))
+    for one in (control, ticket):
+        for _ in backed.train(one):
+            pass
+    rows = [backed.store.row(backed.spec(one).id) for one in (control, ticket)]
+    assert rows[0].train_flops == rows[1].train_flops
+    assert rows[0].curve.steps == rows[1].curve.steps == [ticket.start_step, 24]
+    assert rows[0].end != rows[1].end
+
+
+@pytest.mark.parametrize("method", [Slimming(), FilterPruning(), SoftFilterPruning(), IMP()])
+def test_only_tickets_that_go_on_with_their_schedule_are_re_initialised(method):
+    assert refusal(ReInit(), method, corners())
+    assert not refusal(ReInit(), EarlyBird(), corners())
+
+
+def test_the_strict_budget_of_an_early_bird_counts_the_steps_of_its_search_not_a_dense_training(tickets, monkeypatch):
+    monkeypatch.setattr(budgets, "flops_ratio", lambda *_: 1.5)
+    _, ticket = tickets["early-bird"]
+    searched, left = ticket.start_step, 24 - ticket.start_step
+    assert only(ScratchB(strict=True), ticket).changes["steps"] == int(1.5 * searched) + left
+    late = dataclasses.replace(ticket, start=Handed(24))  # drawn at the end, trained for the same steps
+    assert only(ScratchB(strict=True), late).changes["steps"] == 36 + left
+
+
+@every_method
 def test_the_full_schedule_starts_from_the_inherited_weights(tickets, label):
     backed, ticket = tickets[label]
     control = only(ARMS["fine-tune-full-schedule"], ticket)
@@ -276,7 +325,7 @@ def test_the_usual_controls_are_those_that_fit():
     lotteries = {"fresh-init", "random-mask-layerwise", "random-mask-global"}
     assert usual(IMP()) == usual(IMP(between="fine-tune")) == lotteries
     assert usual(Slimming(), EarlyBird()) == set(RETHINKING)
-    assert usual(Slimming(), IMP()) == lotteries | set(RETHINKING)
+    assert usual(Slimming(), IMP()) == lotteries | set(RETHINKING) - {"re-init"}
     assert {arm.label for arm in Study(regression(), RECIPE, [IMP()], "all").controls} >= {"scratch-e", "guided"}
 
 

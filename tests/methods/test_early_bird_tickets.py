@@ -12,7 +12,7 @@ from problems import bottlenecks, corners, find, one_thread, perceptron
 from scratchcard.masks.compare import digest
 from scratchcard.methods.early_bird import EarlyBird
 from scratchcard.networks.forward import state_digest
-from scratchcard.networks.scaling import Scaled, find_factors
+from scratchcard.networks.scaling import Scaled, find_factors, scaling_factors
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.weights import everything
 from scratchcard.study.study import Study
@@ -207,6 +207,38 @@ def test_the_penalty_stays_unless_told_otherwise(tmp_path):
             corners(), RECIPE, dataclasses.replace(EARLY, penalty_stays=stays), tmp_path / str(stays)
         )
         assert backed.recipe_of(ticket).scale_l1 == scale
+
+
+def test_a_tickets_notes_say_what_is_kept_and_which_shift_was_dropped(tmp_path):
+    _, (ticket,) = find(corners(), RECIPE, EARLY, tmp_path)
+    shift = torch.cat([ticket.weights[f"bn{n}.bias"] for n in (1, 2)])[~mask_of(ticket)].abs().max()
+    assert shift > 0
+    kept, dropped = ticket.search.notes[:2]
+    assert kept.startswith("7 of 14 units kept (50.0%), which leaves ")
+    assert f"was dropped, not folded into what reads them: up to {float(shift):.3g} after" in dropped
+
+
+def test_a_tickets_notes_say_what_is_left_whole_for_want_of_a_factor(tmp_path):
+    _, (ticket,) = find(bottlenecks(), RECIPE, dataclasses.replace(EARLY, rate=0.4, epsilon=0.3), tmp_path)
+    assert any("is kept whole: whoever reads it chooses" in note for note in ticket.search.notes)
+
+
+@pytest.mark.parametrize(
+    ("task", "fields", "said"),
+    [
+        (perceptron, {}, True),
+        (perceptron, {"penalty_stays": False}, False),
+        (perceptron, {"strength": 0.0}, False),
+        (corners, {}, False),
+    ],
+    ids=["gates", "gates, not asked for", "gates, no penalty", "normalised"],
+)
+def test_a_penalty_that_stays_without_a_factor_to_act_on_is_said_to_do_nothing(task, fields, said, tmp_path):
+    method = dataclasses.replace(EARLY, rate=0.4, epsilon=0.3, **fields)
+    backed, (ticket,) = find(task(), RECIPE, method, tmp_path)
+    assert said == any("the penalty stays, but has nothing to act on" in note for note in ticket.search.notes)
+    small = ticket.subnetwork.trainable(backed.start_of(ticket))
+    assert said == (bool(backed.recipe_of(ticket).scale_l1) and not scaling_factors(small))
 
 
 @pytest.mark.parametrize("task", [perceptron, bottlenecks], ids=["gates", "choices"])

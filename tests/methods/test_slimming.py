@@ -1,6 +1,7 @@
 """Network slimming: exact counts, no emptied layer, one search or several passes, any kind of scaling factor."""
 
 import dataclasses
+from collections import OrderedDict
 from fractions import Fraction
 from itertools import pairwise
 from math import floor
@@ -180,6 +181,33 @@ def test_each_of_several_passes_goes_on_in_the_small_network_from_its_fine_tuned
         there = torch.cat([before.subnetwork.mask[n] for n in ("conv1", "conv2")])
         kept = torch.cat([after.subnetwork.mask[n] for n in ("conv1", "conv2")])[there]
         assert torch.equal(kept, chosen_by_hand(raw, keep))
+
+
+def mixed_model():
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(1, 12, 3, padding=1, bias=False),
+            bn1=nn.BatchNorm2d(12),
+            relu1=nn.ReLU(),
+            conv2=nn.Conv2d(12, 16, 3, stride=2, padding=1, bias=False),
+            bn2=nn.BatchNorm2d(16),
+            relu2=nn.ReLU(),
+            flatten=nn.Flatten(),
+            hidden=nn.Linear(16 * 9, 28),
+            relu3=nn.ReLU(),
+            output=nn.Linear(28, 4),
+        )
+    )
+
+
+def test_a_later_pass_ranks_units_with_and_without_normalisation_together(tmp_path):
+    task = dataclasses.replace(corners(), model=mixed_model)
+    recipe = dataclasses.replace(RECIPE, steps=60, milestones=(30, 45), eval_every=60, weight_decay=1e-4)
+    _, tickets = find(task, recipe, Slimming(rounds=2, rate=0.3, passes=True, fine_tune_steps=5), tmp_path)
+    before, after = ({n: int(kept.sum()) for n, kept in t.subnetwork.mask.items()} for t in tickets)
+    assert (sum(before.values()), sum(after.values())) == (40, 28)
+    assert after["conv1"] + after["conv2"] < before["conv1"] + before["conv2"]
+    assert after["hidden"] < before["hidden"], "gates at 1 would be above all factors that were trained"
 
 
 def test_the_price_of_a_pass_is_all_that_went_before_it(tmp_path):

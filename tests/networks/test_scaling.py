@@ -105,9 +105,83 @@ def test_factors_can_start_from_what_is_there():
     assert factors.norms
     assert factors.gated
     net = scaled("U-Net", None).trainable(model).eval()
-    assert distance(call(net, inputs), call(model, inputs)) == 0
+    assert distance(call(net, inputs), call(model, inputs)) <= 1e-12
     assert torch.equal(net.an.weight, model.an.weight)
-    assert set(own_gate(net, "c", factors).tolist()) == {1.0}
+
+
+def mixed():
+    """Two normalised layers, one of them with a site that is not to be cut, and a layer that gets a gate."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU()),
+        *(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU()),
+        *(nn.Linear(6, 7), nn.ReLU(), nn.Linear(7, 2)),
+    ).double()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([0.1, -0.2, 0.3, -0.4, 0.0], dtype=torch.float64))
+        model[4].weight.copy_(torch.tensor([2.0, 3.0, 4.0, 5.0, 6.0, 7.0]))
+    inputs = torch.randn(9, 4).double()
+    return model.eval(), inputs, find_sites(model, inputs)
+
+
+@pytest.mark.parametrize(
+    ("among", "cut", "start"),
+    [
+        (("0", "3", "6"), {}, (1.0 + 27) / 11),
+        (("0", "6"), {}, 1.0 / 5),
+        (("0", "6"), {"0": [1, 1, 0, 1, 0], "3": [1, 0, 1, 1, 1, 0], "6": [0, 1, 1, 1, 1, 1, 1]}, 0.7 / 3),
+        (("6",), {}, 1.0),
+    ],
+    ids=["all", "one kept whole", "some cut", "no factors but gates"],
+)
+def test_gates_start_where_the_factors_that_are_there_are_on_average(among, cut, start):
+    model, inputs, sites = mixed()
+    factors = find_factors(model, sites, among)
+    mask = {site: torch.tensor(kept).bool() for site, kept in cut.items()}
+    inner = SmallUnits(mask, sites, inputs) if cut else MaskedWeights(everything(model))
+    net = Scaled(inner, factors, None).trainable(model).eval()
+    assert own_gate(net, "6", factors).tolist() == pytest.approx([start] * 7, rel=1e-12)
+    assert distance(net(inputs), inner.trainable(model).eval()(inputs)) <= 1e-12
+    for norm in ("1.weight", "4.weight"):
+        assert torch.equal(net.get_parameter(norm), inner.trainable(model).get_parameter(norm)), "they stay"
+
+
+def test_gates_start_at_one_where_all_factors_are_zero():
+    model, inputs, sites = mixed()
+    factors = find_factors(model, sites, ("0", "6"))
+    nn.init.zeros_(model[1].weight)
+    net = Scaled(MaskedWeights(everything(model)), factors, None).trainable(model)
+    assert own_gate(net, "6", factors).tolist() == [1.0] * 7
+    assert torch.equal(net.eval()(inputs), model(inputs))
+
+
+def test_a_branch_that_is_gone_has_no_say_in_where_gates_start():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.branch, self.bn = nn.Linear(4, 5), nn.Linear(5, 3), nn.BatchNorm1d(3)
+            self.back, self.last = nn.Linear(3, 5), nn.BatchNorm1d(5)
+            self.one, self.two = nn.Linear(5, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            x = F.relu(self.stem(x))
+            x = x + self.last(self.back(F.relu(self.bn(self.branch(x)))))
+            return self.two(F.relu(self.one(x)))
+
+    torch.manual_seed(0)
+    model, inputs = Sum().double().eval(), torch.randn(9, 4).double()
+    sites = find_sites(model, inputs)
+    (gone,) = sites.branches
+    factors = find_factors(model, sites, [gone, "one"])
+    assert factors.norms
+    with torch.no_grad():
+        model.bn.weight.fill_(0.25)
+        model.last.weight.fill_(0.25)
+    for stays, start in ((True, 0.25), (False, 1.0)):
+        inner = SmallUnits({gone: torch.tensor([stays])}, sites, inputs)
+        net = Scaled(inner, factors, None).trainable(model).eval()
+        assert set(own_gate(net, "one", factors).tolist()) == {start}
+        assert distance(net(inputs), inner.trainable(model).eval()(inputs)) <= 1e-12
 
 
 @pytest.mark.parametrize("initial", [0.0, -1.0, float("nan"), float("inf")])

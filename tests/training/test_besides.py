@@ -18,7 +18,7 @@ from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import everything
 from scratchcard.study.spec import Causes
-from scratchcard.training.besides import ScaleL1, what_else
+from scratchcard.training.besides import ScaleL1, asked, what_else
 from scratchcard.training.block_floating import quantised
 from scratchcard.training.data import Data
 from scratchcard.training.evaluate import evaluate
@@ -171,9 +171,20 @@ def test_a_strong_penalty_draws_the_factors_towards_zero_and_changes_nothing_els
 def test_a_recipe_that_asks_for_nothing_gets_nothing():
     model = TASK.fresh(0)
     optimizer = SGD.make_optimizer(model.parameters())
-    assert what_else(model, optimizer, SGD, 0) == []
+    assert what_else(model, optimizer, SGD, 0) == {}
     assert state_digest(run(TASK.fresh(0))[8]) == state_digest(run(TASK.fresh(0), replace(SGD, scale_l1=0.0))[8])
     assert state_digest(run(TASK.fresh(0))[8]) != state_digest(run(TASK.fresh(0), replace(SGD, scale_l1=1e-3))[8])
+
+
+@pytest.mark.parametrize("scale_l1", [0.0, 1e-4])
+@pytest.mark.parametrize("precision", ["float32", "block8", "float64"])
+def test_what_a_recipe_asks_for_is_what_the_loop_applies_and_says(scale_l1, precision):
+    recipe = replace(SGD, steps=2, scale_l1=scale_l1, precision=precision)
+    wanted = {name for name, value in (("scale_l1", scale_l1 > 0), ("precision", precision == "block8")) if value}
+    model = TASK.fresh(0)
+    assert asked(recipe) == wanted == what_else(model, recipe.make_optimizer(model.parameters()), recipe, 0).keys()
+    snapshots = train(TASK.fresh(0), DATA, F.cross_entropy, recipe, 0, (0, 1, 2))
+    assert [snapshot.besides for snapshot in snapshots] == [wanted] * 3
 
 
 def test_factors_that_are_frozen_stay_as_they_are():

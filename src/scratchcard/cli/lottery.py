@@ -22,7 +22,9 @@ from scratchcard.words import unknown
 
 def lottery(
     task: TaskName,
-    rates: Annotated[str, typer.Option(help="Initial learning rates, the large and the small one.")] = "0.1,0.01",
+    rates: Annotated[
+        str | None, typer.Option(help="Initial learning rates, e.g. 0.1,0.01; default: the task's, and a tenth of it.")
+    ] = None,
     seeds: Annotated[str, typer.Option(help="How many, or which: 5, or 0,1,7.")] = "3",
     rounds: Annotated[int, typer.Option(help="Rounds of pruning single weights.")] = 5,
     rate: Annotated[float, typer.Option(help="Share of the weights left that a round cuts.")] = 0.4,
@@ -46,7 +48,7 @@ def lottery(
         raise ValueError(unknown("kind of figure", figure.suffix or str(figure), SUFFIXES))
     command = shlex.join(["scratchcard", *sys.argv[1:]])
     base = replace(study_of(task, set_, data), seeds=seeds_of(seeds), store=store, command=command)
-    studies = lottery_studies(base, _rates(rates), rounds, rate)
+    studies = lottery_studies(base, _rates(rates, base.recipe.lr), rounds, rate)
     count = cores() if workers is None else workers
     if dry_run:
         for one in studies:
@@ -67,7 +69,9 @@ def lottery(
         typer.echo(f"figure: {path}")
 
 
-def _rates(text: str) -> list[float]:
+def _rates(text: str | None, own: float) -> list[float]:
+    if text is None:
+        return [own, own / 10]
     try:
         return [float(part) for part in text.split(",")]
     except ValueError as error:

@@ -33,6 +33,7 @@ class Control:
 
 
 _SHUFFLED = "it matters which weights of a layer are kept"
+_ON_TOP = ", with the ticket's own steps (fine-tuning) on top"
 _CONTROLS = {
     "fresh-init": Control("weights", "fresh weights in the same mask", "the initial weights matter"),
     "own-init-resample": Control(
@@ -78,6 +79,11 @@ _CONTROLS = {
         "inherited weights are worth more under the training that the method gives them than under the whole recipe",
         explains=False,
     ),
+    "re-init": Control(
+        "weights",
+        "the pruned architecture with fresh weights, trained exactly as the ticket is",
+        "the inherited weights matter, under the ticket's own training",
+    ),
     "scratch-e": Control(
         "budget",
         "the pruned architecture with fresh weights, trained for as many epochs as the dense network",
@@ -90,8 +96,8 @@ _CONTROLS = {
     ),
     "scratch-b-strict": Control(
         "budget",
-        "the pruned architecture with fresh weights, trained for as many operations as the dense network and for the "
-        "ticket's steps of fine-tuning",
+        "the pruned architecture with fresh weights, trained for as many operations as the large network before it "
+        f"was cut{_ON_TOP}",
         "the inherited weights matter, at the same computation with fine-tuning counted",
     ),
     "lottery-init": Control(
@@ -99,6 +105,11 @@ _CONTROLS = {
         "the ticket's structure with its original initial weights, trained by the whole recipe",
         "the trained weights matter, not only those they grew from",
         explains=False,
+    ),
+    "another-init": Control(
+        "weights",
+        "the ticket's structure with another draw of the large network's initial weights, trained by the whole recipe",
+        "the trained weights matter, not only the structure",
     ),
     "uniform-width": Control(
         "network",
@@ -148,7 +159,9 @@ def control(arm: str) -> Control:
     whole, capped, times = arm.partition("-cap-")
     if capped and whole in ("scratch-b", "scratch-b-strict"):
         found = _CONTROLS[whole]
-        return Control("budget", f"{found.what}, but at most {times} times its steps", f"{found.cause}, so capped")
+        stretched, on_top, _ = found.what.partition(_ON_TOP)  # what is on top is not capped
+        what = f"{stretched}, but at most {times} times its steps{on_top}"
+        return Control("budget", what, f"{found.cause}, so capped")
     if arm.startswith("transferred-"):
         found, source = _CONTROLS["transferred"], arm.removeprefix("transferred-")
         return Control("network", found.what.replace("elsewhere", f"elsewhere ({source})"), found.cause)

@@ -160,9 +160,7 @@ def _baselines(rows: Rows) -> Iterator[Point]:
 
     random = sorted(name for name in methods if "random" in name)
     everywhere = [name for name in random if "global" in name or "uniform" in name]
-    layerwise = [name for name in random if name not in everywhere]
     everywhere += [arm for arm in ("random-mask-global",) if arm in arms]
-    layerwise += [arm for arm in ("random-mask-layerwise", "shuffled-mask") if arm in arms]
     others = ("random", "small-final", "movement", "increase", "init")
     magnitude = [
         name
@@ -170,7 +168,7 @@ def _baselines(rows: Rows) -> Iterator[Point]:
         if name.startswith(("imp", "l1-filters", "l2-filters")) and not any(other in name for other in others)
     ]
     yield _present("Random pruning over the whole network", everywhere)
-    yield _present("Random pruning with as many cut in each layer as the method cuts", layerwise)
+    yield _random_layerwise(rows)
     yield _present("Pruning by magnitude, globally or uniformly", magnitude)
     yield Point(
         "Pruning by magnitude with as many cut in each layer as the method cuts",
@@ -184,6 +182,39 @@ def _baselines(rows: Rows) -> Iterator[Point]:
         "yes" if len(methods) > 1 else "no",
         f"Run here: {', '.join(sorted(methods)) or 'none'}.",
     )
+
+
+def _random_layerwise(rows: Rows) -> Point:
+    """Random pruning at the counts that each method has in every layer: by a control, or where a random method cuts so.
+
+    Random methods are judged by it only where there is no other.
+    """
+    done = finished(rows)
+    tickets = [row for row in done if row.arm == "ticket"]
+    random = sorted({row.method for row in tickets if "random" in row.method})
+    cuts = {(name, row.seed, _cut(row)) for row in tickets if (name := row.method) in random}
+    found: dict[str, list[str]] = {}
+    for name, plan in rows.study.methods.items():
+        own = [row for row in tickets if (row.method, row.level) == (name, plan.primary)]
+        if own and (name not in random or {row.method for row in tickets} <= {*random}):
+            arms = {row.arm for row in done if row.method == name}
+            found[name] = [other for other in random if all((other, row.seed, _cut(row)) in cuts for row in own)]
+            found[name] += [arm for arm in ("random-mask-layerwise", "shuffled-mask") if arm in arms]
+    asked = "Random pruning with as many cut in each layer as the method cuts"
+    run = list(dict.fromkeys(label for labels in found.values() for label in labels))
+    without = [name for name, labels in found.items() if not labels]
+    if run and without:
+        beside = ", ".join(name for name in found if name not in without)
+        return Point(asked, "partly", f"Run here: {', '.join(run)}, for {beside}; not for {', '.join(without)}.")
+    if without and random:
+        why = f"{', '.join(random)} did not cut as many in each layer, in every seed, as {', '.join(without)}"
+        return Point(asked, "no", f"Not run here: {why}.")
+    return _present(asked, run)
+
+
+def _cut(row: Row) -> frozenset[tuple[str, tuple[int, int]]]:
+    """Where anything is cut, (kept, all): units of a site where units were cut, else weights of a layer."""
+    return frozenset((name, counts) for name, counts in (row.widths or row.layers).items() if counts[0] < counts[1])
 
 
 def _asked_since(rows: Rows) -> Iterator[Point]:

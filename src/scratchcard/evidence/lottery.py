@@ -12,8 +12,9 @@ from statistics import fmean
 from scratchcard.evidence.statistics import Paired, paired
 from scratchcard.row import Row, Rows, StudySpec
 
-PAIRS = {"unstructured": ("ticket", "fresh-init"), "structured": ("lottery-init", "scratch-e")}
-"""Structure -> the arm of original initial weights, and that of fresh ones."""
+PAIRS = {"unstructured": ("ticket", "fresh-init"), "structured": ("lottery-init", "another-init")}
+"""Structure -> the arm of original initial weights, and that of another draw of the same network's, so that nothing
+else differs: weights of the large network cut to the structure, not drawn for its size."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +33,21 @@ class Drawn:
     dense: float
     """Mean metric of the dense network."""
     difference: Paired
-    """Original minus fresh; positive means that the original initial weights are better."""
+    """Original minus fresh; positive means that the original initial weights are better. The interval is wide enough
+    for all comparisons together (Bonferroni)."""
+    compared: int
+    """How many comparisons there are."""
 
 
 def drawn(found: Sequence[tuple[float, Rows]]) -> list[Drawn]:
     """Every structure at every learning rate, in the order of the rates."""
-    result = []
-    for structure, arms in PAIRS.items():
-        for rate, rows in found:
-            method = next((name for name in rows.study.methods if _has(rows, name, arms)), None)
-            if method is not None:
-                result.append(_drawn(structure, rate, rows, method, arms))
-    return result
+    there = [
+        (structure, rate, rows, method, arms)
+        for structure, arms in PAIRS.items()
+        for rate, rows in found
+        if (method := next((name for name in rows.study.methods if _has(rows, name, arms)), None)) is not None
+    ]
+    return [_drawn(*one, len(there)) for one in there]
 
 
 def answer(lottery: Sequence[Drawn], study: StudySpec) -> str:
@@ -66,10 +70,17 @@ def answer(lottery: Sequence[Drawn], study: StudySpec) -> str:
             f"{one.structure}, learning rate {one.rate:g}: original minus fresh {factor * float(d.mean):+.2f}{unit}"
             f"{spread} (n = {d.n}): {verdict}."
         )
+    told.append(f"{interval(lottery, study)}s in brackets.")
     return " ".join(sentence[0].upper() + sentence[1:] for sentence in told)
 
 
-def _drawn(structure: str, rate: float, rows: Rows, method: str, arms: tuple[str, str]) -> Drawn:
+def interval(lottery: Sequence[Drawn], study: StudySpec) -> str:
+    """What is sure about the intervals, in words."""
+    sure, number = f"{100 * (1 - study.alpha):g} %", lottery[0].compared
+    return f"{sure} interval" if number == 1 else f"{sure} simultaneous (Bonferroni, {number} comparisons) interval"
+
+
+def _drawn(structure: str, rate: float, rows: Rows, method: str, arms: tuple[str, str], compared: int) -> Drawn:
     study = rows.study
     level = study.methods[method].primary
     own, fresh = (_by_seed(rows, method, level, arm) for arm in arms)
@@ -86,7 +97,8 @@ def _drawn(structure: str, rate: float, rows: Rows, method: str, arms: tuple[str
         tuple(own[seed] for seed in seeds),
         tuple(fresh[seed] for seed in seeds),
         fmean(dense) if dense else float("nan"),
-        paired(differences, study.margin, study.alpha, study.resolution),
+        paired(differences, study.margin, study.alpha / compared, study.resolution),
+        compared,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 
+from scratchcard.evidence.summary import finished
 from scratchcard.evidence.tradeoff import timing_conditions, units_were_cut
 from scratchcard.row import Rows
 
@@ -32,6 +33,28 @@ def notes(rows: Rows, method: str, levels: Callable[[int], bool]) -> list[str]:
     return said
 
 
+def unsettled(rows: Rows, method: str, level: int) -> list[str]:
+    """What a method's tickets are where its search had no early bird; empty where each of its searches had one.
+
+    Args:
+        rows: The rows of one study; tickets whose training was lost have no accuracy to speak of.
+        method: Label of the method.
+        level: Whose tickets are asked.
+    """
+    place = (method, level, "ticket")
+    tickets = {row.seed: row for row in finished(rows) if (row.method, row.level, row.arm) == place}
+    searches = {seed: row.search.emergence for seed, row in sorted(tickets.items())}
+    never = [seed for seed, search in searches.items() if search is not None and search.emerged is None]
+    if not never:
+        return []
+    were, whose = ("those tickets were", "their") if len(never) > 1 else ("that ticket was", "its")
+    seeds = f"{len(tickets)} seed{'s' if len(tickets) > 1 else ''} ({', '.join(map(str, never))})"
+    return [
+        f"In {len(never)} of {seeds} the masks had not settled by the end of the search: {were} cut there and not "
+        f"trained on, so that {whose} accuracy is that of cutting alone."
+    ]
+
+
 def counted(rows: Rows) -> list[str]:
     """What parameters, operations, latency and widths of this page are counts of; empty where no units were cut."""
     if not units_were_cut(rows):
@@ -50,6 +73,10 @@ def counted(rows: Rows) -> list[str]:
     sentences.append(
         "Operations of trainings (FLOP): two for each multiply-accumulate, forward and backward, all steps; the "
         "optimizer, evaluation and data loading are left out. Search is everything that was trained before the ticket."
+    )
+    sentences.append(
+        "Seconds of a search and of a training: of their steps alone, evaluation left out; of the processor where they "
+        "ran on a CPU, of the wall on a GPU."
     )
     if conditions := timing_conditions(rows):
         sentences.append(

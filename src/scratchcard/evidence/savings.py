@@ -19,10 +19,11 @@ AGREE = 0.01
 
 @dataclass(frozen=True)
 class Cost:
-    """Operations and seconds of a way to a trained network; seconds are None where they were not all seen."""
+    """What a way to a trained network cost: its training steps alone, evaluation left out."""
 
     flops: float
     seconds: float | None
+    """None where they were not all seen."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def savings(rows: Rows) -> list[Saving]:
     study = rows.study
     if study.dense_given:
         return []
-    dense = {row.seed: Cost(row.train_flops, row.seconds) for row in finished(rows) if row.arm == "dense"}
+    dense = {row.seed: Cost(row.train_flops, row.training_seconds) for row in finished(rows) if row.arm == "dense"}
     costs = {
         method: _costs(rows, method, plan.primary)
         for method, plan in study.methods.items()
@@ -144,14 +145,14 @@ def _saving(
 def _costs(rows: Rows, method: str, level: int) -> dict[int, Cost]:
     """Seed -> what its ticket cost, if nothing were shared."""
     return {
-        row.seed: Cost(row.search_flops + row.train_flops, _plus(_search_seconds(rows, row), row.seconds))
+        row.seed: Cost(row.search_flops + row.train_flops, _plus(_search_seconds(rows, row), row.training_seconds))
         for row in _tickets(rows, method, level)
     }
 
 
 def _training(rows: Rows, method: str, level: int) -> dict[int, Cost]:
     """Seed -> what training its ticket cost, once it was found."""
-    return {row.seed: Cost(row.train_flops, row.seconds) for row in _tickets(rows, method, level)}
+    return {row.seed: Cost(row.train_flops, row.training_seconds) for row in _tickets(rows, method, level)}
 
 
 def _tickets(rows: Rows, method: str, level: int) -> list[Row]:
@@ -181,7 +182,8 @@ def _search_seconds(rows: Rows, ticket: Row) -> float | None:
         guesses = [searches, [*searches, *before], [*dense, *searches]]
     for runs in guesses:
         if abs(sum(row.train_flops for row in runs) - ticket.search_flops) <= AGREE * ticket.search_flops:
-            return sum(row.seconds for row in runs)
+            each = [row.training_seconds for row in runs]
+            return None if None in each else sum(one for one in each if one is not None)
     return None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from scratchcard.evidence.arms import control
+from scratchcard.evidence.caveats import FEW_SEEDS
 from scratchcard.evidence.comparison import (
     Comparison,
     compare,
@@ -16,8 +17,10 @@ from scratchcard.evidence.comparison import (
     metric,
 )
 from scratchcard.evidence.legs import Leg, alpha_per_method, legs_of
+from scratchcard.evidence.said import unsettled
 from scratchcard.evidence.statistics import MOST_SEEDS, mean_sd, p_below, seeds_needed
 from scratchcard.evidence.summary import density_text, difference_text
+from scratchcard.evidence.tradeoff import units_were_cut
 from scratchcard.row import Rows, StudySpec
 
 
@@ -35,8 +38,8 @@ class Outcome(Enum):
     SMALLER_AT_A_PRICE = "Smaller at a price: {ticket} costs {effect} against dense, {n} of {seeds} seeds."
     UNDECIDED = "Undecided: {ticket} against dense: {effect}, {n} of {seeds} seeds; {more}."
     NO_SMALLER_MATCH = (
-        "No smaller match: at each of the {levels} levels tested the ticket is worse than dense by more "
-        "than {margin}; {ticket}: {effect}, {n} of {seeds} seeds."
+        "No smaller match: at {levels} the ticket is worse than dense by more than {margin}; {ticket}: {effect}, "
+        "{n} of {seeds} seeds."
     )
 
 
@@ -51,6 +54,8 @@ class MethodVerdict:
     sentence: str
     why: str
     """What the controls say about the cause, as a sentence."""
+    caveats: list[str]
+    """What the judged tickets are not, though their accuracy does not show it, as sentences."""
     comparisons: list[Comparison]
     """The primary ones: dense first, then the controls."""
     descriptive: list[Comparison]
@@ -59,7 +64,8 @@ class MethodVerdict:
     winning_ticket: bool
     """All three legs hold."""
     seeds_needed: int | None
-    """Of an undecided outcome: seeds in total that would decide; None if decided, unknown or beyond 200."""
+    """Of an undecided outcome: seeds in total that would decide; None if decided, unknown or beyond 200, and where it
+    is a control that is missing, which no number of seeds replaces."""
 
     @property
     def won(self) -> str:
@@ -69,7 +75,7 @@ class MethodVerdict:
         return "no" if any(leg.status == "fails" for leg in self.legs) else "not shown"
 
     def __str__(self) -> str:
-        lines = [self.sentence, self.why, *map(str, self.comparisons), *map(str, self.legs)]
+        lines = [self.sentence, *self.caveats, self.why, *map(str, self.comparisons), *map(str, self.legs)]
         return "\n  ".join([*lines, f"Winning ticket: {self.won}."])
 
 
@@ -83,7 +89,10 @@ class Verdict:
     """The sentence of the method with the best outcome; of equals, the smallest ticket's."""
 
     def __str__(self) -> str:
-        convention = "Differences are per seed, positive = ticket better; [interval]; p-values are corrected."
+        convention = (
+            "Differences are per seed, positive = ticket better; [interval] of one comparison by itself; p-values, and "
+            "so claims, are corrected for all of them: an interval without 0 can be undecided."
+        )
         if len(self.methods) == 1:  # its sentence is the headline
             return f"{self.study}: {self.methods[0]}\n\n{convention}"
         return "\n\n".join([f"{self.study}: {self.sentence}", *map(str, self.methods), convention])
@@ -117,9 +126,14 @@ def _method(rows: Rows, method: str, own: list[Comparison], family: int) -> Meth
         c for c in controls if control(c.arm).explains and (c.adjusted_equivalence <= study.alpha or c.claim == "worse")
     ]
     levels = {dense.level, *range(1, len(study.methods[method].densities))}
-    needed = None
+    needed, without = None, _missing_for_better(rows, dense, controls)
     if dense.claim in ("better", "equivalent") and as_good:
         outcome = Outcome.EXPLAINED_BY_A_CONTROL
+    elif dense.claim == "better" and without and dense.adjusted_equivalence <= study.alpha:
+        outcome = Outcome.MATCHING_AND_SMALLER
+    elif dense.claim == "better" and without:
+        outcome = Outcome.UNDECIDED
+        needed = FEW_SEEDS if _uniform(controls) > 1 else None
     elif dense.claim == "better":
         outcome = Outcome.BETTER_AND_SMALLER
     elif dense.claim == "equivalent":
@@ -140,8 +154,8 @@ def _method(rows: Rows, method: str, own: list[Comparison], family: int) -> Meth
         n=dense.n,
         seeds=len(study.seeds),
         control=_named(as_good, study),
-        levels=len(levels),
-        more=_more_text(dense, needed),
+        levels=f"each of the {len(levels)} levels tested" if len(levels) > 1 else "the one level tested",
+        more=without if dense.claim == "better" else _more_text(dense, needed),
     )
     legs = legs_of(rows, dense)
     return MethodVerdict(
@@ -151,6 +165,7 @@ def _method(rows: Rows, method: str, own: list[Comparison], family: int) -> Meth
         outcome=outcome,
         sentence=sentence,
         why=_why(controls, study),
+        caveats=unsettled(rows, method, dense.level),
         comparisons=[dense, *controls],
         descriptive=[c for c in own if not c.primary],
         legs=legs,
@@ -166,6 +181,24 @@ def _worse_at_every_level(rows: Rows, method: str, levels: set[int], margin: flo
     """
     tests = [differences(rows, method, level, "dense", metric(rows.study))[0] for level in levels]
     return all(p_below(numbers, -margin, rows.study.resolution) <= alpha_per_method(rows.study) for numbers in tests)
+
+
+def _missing_for_better(rows: Rows, dense: Comparison, controls: list[Comparison]) -> str:
+    """Why a ticket of units is not called better, whatever its numbers; empty where nothing is missing."""
+    more = [] if dense.n >= FEW_SEEDS else [f"{FEW_SEEDS - dense.n} more seed{'s' if FEW_SEEDS - dense.n > 1 else ''}"]
+    run = more if _uniform(controls) > 1 else [*more, "the control uniform-width"]
+    if not run or not units_were_cut(rows, dense.method):
+        return ""
+    found = {0: "no such control", 1: "such a control in 1 of them only"}.get(_uniform(controls), "such a control")
+    return (
+        f"better by its numbers, but that is claimed only with at least {FEW_SEEDS} seeds and a uniform-width control; "
+        f"here: {dense.n} seeds, {found}; run {' and '.join(run)}"
+    )
+
+
+def _uniform(controls: list[Comparison]) -> int:
+    """Seeds with a uniformly narrower network beside the ticket; one alone shows no spread, so it compares nothing."""
+    return next((c.n for c in controls if c.arm == "uniform-width"), 0)
 
 
 def _more_text(dense: Comparison, needed: int | None) -> str:
@@ -202,11 +235,11 @@ def _why(controls: list[Comparison], study: StudySpec) -> str:
         what, cause = control(c.arm).what, control(c.arm).cause
         effect = effect_text(c, study)
         if c.adjusted_equivalence <= study.alpha:
-            parts.append(f"{what} does as well within the margin, ticket ahead by {effect}")
+            parts.append(f"{what} does as well within the margin, ticket minus it {effect}")
         elif c.claim == "better":
             parts.append(f"{cause}: {effect} over {what}")
         elif c.claim == "worse":
-            parts.append(f"{what} does better, ticket ahead by {effect}")
+            parts.append(f"{what} does better, ticket minus it {effect}")
         else:
             parts.append(f"not known whether {cause}: {effect} over {what}")
     return f"Why: {'; '.join(parts)}."

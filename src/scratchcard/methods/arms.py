@@ -15,7 +15,16 @@ from typing import Literal
 import torch
 
 from scratchcard.masks.select import Scope, shuffle
-from scratchcard.methods.budgets import FullSchedule, Guided, LotteryInit, ScratchB, ScratchE, Transferred
+from scratchcard.methods.budgets import (
+    AnotherInit,
+    FullSchedule,
+    Guided,
+    LotteryInit,
+    ReInit,
+    ScratchB,
+    ScratchE,
+    Transferred,
+)
 from scratchcard.methods.ticket import Arm, Dense, End, Fresh, Method, Narrow, Redrawn, Scratch, Ticket
 from scratchcard.networks.cost import cost
 from scratchcard.networks.narrow import takes_width
@@ -260,16 +269,20 @@ def refusal(arm: Arm, method: Method, task: Task) -> str:
     ):
         return "its tickets are counted in whole units, and this control in single weights"
     if in_units and method.inherits and isinstance(arm, FreshInit | RandomMask | ShuffledMask | InvertedScores):
-        return "its tickets are trained on from trained weights; scratch-e and scratch-b train fresh ones, and as long"
+        return "its tickets are trained on from trained weights; re-init, scratch-e and scratch-b train fresh ones"
     if isinstance(arm, ShuffledMask | InvertedScores) and method.inherits:
         return "its tickets go on from weights trained under their own mask, so there are none at other places"
     if isinstance(arm, FullSchedule) and not method.inherits:
         return "its tickets do not inherit trained weights, and are trained by the whole recipe already"
-    if isinstance(arm, LotteryInit) and not method.inherits:
+    if isinstance(arm, ReInit) and not method.resumes:
+        if not method.inherits:
+            return "its tickets do not inherit trained weights; fresh-init gives them fresh ones"
+        return "its tickets are fine-tuned at a small rate, too small for fresh weights; scratch-e trains them"
+    if isinstance(arm, LotteryInit | AnotherInit) and not method.inherits:
         return "its tickets start from their original weights already"
     if isinstance(arm, LotteryInit) and task.start is not None:
         return "the dense model was brought trained, and from which weights it started is not known"
-    if isinstance(arm, FullSchedule | LotteryInit) and not in_units:
+    if isinstance(arm, FullSchedule | LotteryInit | AnotherInit) and not in_units:
         return "of tickets of single weights, lr-rewinding and rewinding are methods of their own"
     if isinstance(arm, Guided | Transferred) and not _can_be_read(task):
         return "the network cannot be read by torch.export, which tells its stages"
@@ -324,11 +337,13 @@ ARMS: dict[str, Arm] = {
         InvertedScores(),
         UniformWidth(),
         FullSchedule(),
+        ReInit(),
         ScratchE(),
         ScratchB(),
         ScratchB(strict=True),
         ScratchB(cap=2),
         LotteryInit(),
+        AnotherInit(),
         Guided(),
     )
 }
@@ -336,7 +351,7 @@ ARMS: dict[str, Arm] = {
 
 USUAL = ("fresh-init", "random-mask-layerwise", "random-mask-global")
 """The controls that a study runs on tickets of rewound weights when none are named."""
-RETHINKING = ("fine-tune-full-schedule", "scratch-e", "scratch-b", "uniform-width")
+RETHINKING = ("fine-tune-full-schedule", "re-init", "scratch-e", "scratch-b", "uniform-width")
 """Those that it runs on tickets that inherit trained weights (Liu et al. 2019, Rethinking, sections 3 and 4)."""
 PAPER = (*USUAL, "own-init-resample", "noise-0.5", "noise-1", "noise-2", "noise-3")
 """The controls of Frankle & Carbin 2019: sections 2-4, App. E, F.3, F.7."""

@@ -92,6 +92,7 @@ class AtInit:
 
     units = "weights"
     inherits = False
+    resumes = False
 
     def own_arms(self, level: int) -> tuple[()]:
         """None: nothing is trained to find its tickets."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from scratchcard.methods.ticket import Dense, Scratch, Ticket
+from scratchcard.methods.ticket import Dense, Fresh, Handed, Scratch, Ticket
 from scratchcard.networks.cost import cost
 from scratchcard.networks.speedup import sparse_speedup
 from scratchcard.networks.stages import Pattern, guided_positions, guided_widths, position_pattern, width_pattern
@@ -47,6 +47,27 @@ class FullSchedule:
 
 
 @dataclass(frozen=True)
+class ReInit:
+    """The ticket's structure from fresh weights of its own size, trained exactly as the ticket: only weights differ.
+
+    Of tickets that go on with their search's schedule: the rest of it, from the step of the draw. Training early-bird
+    tickets without loading their weights, as the released code of You et al. 2020 does, is this arm.
+    """
+
+    replicates: int = _draws()
+
+    @property
+    def label(self) -> str:
+        """The name in rows: "re-init"."""
+        return "re-init"
+
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
+        """Yield the ticket with the fresh weights of scratch-E, one per replicate."""
+        for replicate in range(self.replicates):
+            yield replace(ticket, start=_fresh(ticket, seed, replicate), weights=None, arm=self, replicate=replicate)
+
+
+@dataclass(frozen=True)
 class ScratchE:
     """The ticket's structure from fresh weights, as many epochs as the dense network: are inherited ones worth it?"""
 
@@ -71,7 +92,8 @@ class ScratchB:
     """
 
     strict: bool = False
-    """Whether the steps that the ticket was fine-tuned for are added: E x F_dense / F_small + E_fine-tuning."""
+    """Whether the ticket's own steps are counted: K1 x F_dense / F_small + K2, of K1 steps in the large network before
+    it was cut and K2 after (Wang et al. 2023). An early-bird ticket's K1 is the step of its draw."""
     cap: float | None = None
     """At most so many times the dense steps; the paper's ImageNet runs have 2."""
     replicates: int = _draws()
@@ -89,9 +111,12 @@ class ScratchB:
     def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield the structure with fresh weights and a longer training, one per replicate."""
         ratio = max(1.0, flops_ratio(ticket, task))
-        steps = int(recipe.steps * Fraction(min(ratio, self.cap or ratio)).limit_denominator(10**9))
+        before, after = recipe.steps, 0
         if self.strict:
-            steps += replace(recipe, **ticket.changes).steps - ticket.start_step
+            assert isinstance(ticket.start, Dense | Handed), "inherited weights come from a step of a training"
+            before = ticket.start.step
+            after = replace(recipe, **ticket.changes).steps - ticket.start_step
+        steps = int(before * Fraction(min(ratio, self.cap or ratio)).limit_denominator(10**9)) + after
         for replicate in range(self.replicates):
             yield _from_scratch(self, ticket, seed, replicate, stretched(recipe, steps))
 
@@ -110,6 +135,27 @@ class LotteryInit:
     def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield the ticket at the initialisation of the dense training, with its recipe."""
         yield replace(ticket, start=Dense(0), start_step=0, changes={}, weights=None, arm=self)
+
+
+@dataclass(frozen=True)
+class AnotherInit:
+    """As lottery-init, with another draw of the large network's initial weights: is it the draw that matters?
+
+    Cut to the structure in the same way, so that nothing else differs; scratch-E also has the spread of its own size.
+    """
+
+    replicates: int = _draws()
+
+    @property
+    def label(self) -> str:
+        """The name in rows: "another-init"."""
+        return "another-init"
+
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
+        """Yield the ticket at an initialisation of a dense network, with the study's recipe, one per replicate."""
+        for replicate in range(self.replicates):
+            start = Fresh(derive(seed, self.label, ticket.level, replicate))
+            yield replace(ticket, start=start, start_step=0, changes={}, weights=None, arm=self, replicate=replicate)
 
 
 @dataclass(frozen=True)
@@ -195,9 +241,13 @@ def stretched(recipe: Recipe, steps: int) -> dict[str, Any]:
 def _from_scratch(
     arm: ScratchE | ScratchB | Guided | Transferred, ticket: Ticket, seed: int, replicate: int, changes: dict[str, Any]
 ) -> Ticket:
-    # one draw for all arms from scratch, so that they differ in structure or length alone
-    start = Scratch(derive(seed, "scratch", ticket.level, replicate))
+    start = _fresh(ticket, seed, replicate)
     return replace(ticket, start=start, start_step=0, changes=changes, weights=None, arm=arm, replicate=replicate)
+
+
+def _fresh(ticket: Ticket, seed: int, replicate: int) -> Scratch:
+    """One draw for all arms from scratch, so that they differ in structure or length alone."""
+    return Scratch(derive(seed, "scratch", ticket.level, replicate))
 
 
 def _patterned(arm: Guided | Transferred, ticket: Ticket, seed: int, task: Task, pattern: Pattern) -> Iterator[Ticket]:

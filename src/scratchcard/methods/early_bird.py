@@ -8,14 +8,13 @@ logged, not checkpoints; exactly n - floor(n p) units are kept.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
 from scratchcard.masks.early_bird import READINGS, EarlyBirdDetector, random_distance
-from scratchcard.methods.slimming import SparsityTraining
+from scratchcard.methods.slimming import SparsityTraining, told_of
 from scratchcard.methods.ticket import Dense, Handed, Ticket, Train
 from scratchcard.methods.units import (
     CutsUnits,
@@ -30,11 +29,12 @@ from scratchcard.methods.units import (
     search_flops,
     share_cut,
 )
-from scratchcard.networks.scaling import Factors, Scaled
+from scratchcard.networks.scaling import Factors, Scaled, scaling_factors
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import everything
 from scratchcard.row import Emergence, Search
+from scratchcard.training.clock import clock
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
 from scratchcard.types import Scores, State, UnitMask
@@ -77,9 +77,10 @@ class EarlyBird(CutsUnits):
     strength: float = 1e-4
     """Of the L1 penalty on scaling factors, in search and retraining (`penalty_stays`)."""
     initial: float | None = 0.5
-    """Scaling factors of batch normalisation at the start, as of `Slimming`."""
+    """Scaling factors at the start, as of `Slimming`."""
     penalty_stays: bool = True
-    """Whether the ticket is trained on under the penalty, as the released CIFAR scripts do."""
+    """Whether the ticket is trained on under the penalty, as the released CIFAR scripts do: on the factors of batch
+    normalisation, since gates are multiplied out of it."""
     precision: Literal["block8"] | None = None
     """"block8": the search is made in 8-bit block floating point, emulated; the ticket is trained in the recipe's."""
     low_throughout: bool = False
@@ -90,6 +91,8 @@ class EarlyBird(CutsUnits):
     """Names or patterns of sites to keep whole."""
     only: tuple[str, ...] = ()
     """Names or patterns of sites: all else is kept whole."""
+
+    resumes = True
 
     def __post_init__(self) -> None:
         """Refuse hyper-parameters that mean nothing, and rates at which any two masks would count as the same.
@@ -174,18 +177,25 @@ class EarlyBird(CutsUnits):
             )
             for level in range(1, self.rounds + 1)
         ]
-        began, raw, steps = time.perf_counter(), {}, []
+        now, raw, steps = clock(recipe.device), {}, []
+        began = now()
         running = train.search(search, looks(task, recipe, self.every))
         for snapshot in running:
             raw = snapshot.state()
             steps.append(snapshot.step)
             scores = searched.scores(raw)
             for level in levels:
-                self._watch(level, scores, raw, snapshot.step, time.perf_counter() - began)
+                self._watch(level, scores, raw, snapshot.step, now() - began)
             if self.draw == "emergence" and all(level.detector.epoch for level in levels):
                 running.close()  # pyright: ignore[reportAttributeAccessIssue]
                 break
         changes = (penalty if self.penalty_stays else {}) | (low if self.low_throughout else {})
+        idle: list[str] = []
+        if "scale_l1" in changes and not scaling_factors(task.fresh(0)):
+            idle = [
+                "the penalty stays, but has nothing to act on in the ticket: the network has no batch normalisation, "
+                "and the gates of the search are multiplied out"
+            ]
         for number, level in enumerate(levels, start=1):
             emerged = level.steps[level.detector.epoch - 1] if level.detector.epoch else None
             early = emerged is not None and self.draw == "emergence"
@@ -194,6 +204,8 @@ class EarlyBird(CutsUnits):
             at = emerged if early and emerged is not None else steps[-1]
             found = self._emergence(level, recipe, emerged, at, mask)
             never = [] if emerged else ["no early bird: its masks had not settled by the end of the training"]
+            weights = searched.plain(drawn)
+            told = told_of(task, mask, factors, weights)
             yield Ticket(
                 self,
                 seed,
@@ -204,8 +216,8 @@ class EarlyBird(CutsUnits):
                 start_step=emerged if emerged is not None else recipe.steps,
                 changes=changes,
                 scoring_flops=search_flops(task, recipe, at),
-                weights=searched.plain(drawn),
-                search=Search(emergence=found, notes=[*never, *notes], seconds=level.seconds),
+                weights=weights,
+                search=Search(emergence=found, notes=[*never, *told, *notes, *idle], seconds=level.seconds),
             )
 
     def _watch(self, level: _Level, scores: Scores, raw: State, step: int, seconds: float) -> None:

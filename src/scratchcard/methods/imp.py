@@ -164,6 +164,8 @@ class IMP:
         """Whether tickets start from weights that were trained under the mask of the level before."""
         return self.between in ("lr-rewind", "fine-tune")
 
+    resumes = False
+
     def check(self, task: Task, recipe: Recipe) -> None:
         """Refuse a rewinding step outside the training, or one where no training was seen.
 

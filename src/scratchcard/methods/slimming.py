@@ -67,8 +67,9 @@ class Slimming(CutsUnits):
     strength: float = 1e-4
     """Of the L1 penalty: 1e-4 for VGGs, 1e-5 for ResNets and DenseNets in the paper; it depends on data and rate."""
     initial: float | None = 0.5
-    """Scaling factors of batch normalisation at the start; None leaves the factory's, as those of a
-    model that was brought trained (`Task.start`) always are; gates then start at 1."""
+    """Scaling factors at the start; None leaves the factory's, as those of a model that was brought trained
+    (`Task.start`) and of later passes always are. Gates then start at the mean size of the normalised units' factors,
+    so that both kinds can be ranked together; at 1 where no unit that may be cut is normalised."""
     passes: bool = False
     """Whether each level is searched anew, in the fine-tuned network of the level before (several passes, sec. 3);
     otherwise all levels are cut from one search."""
@@ -151,7 +152,7 @@ class Slimming(CutsUnits):
                 Handed(recipe.steps),
                 changes=changes,
                 weights=left,
-                search=Search(notes=[*self._told(task, mask, factors, left), *notes]),
+                search=Search(notes=[*told_of(task, mask, factors, left), *notes]),
             )
             yield ticket
             if self.passes and level < self.rounds:
@@ -167,20 +168,28 @@ class Slimming(CutsUnits):
         """
         return factors_of("Slimming", task, self.keep, self.only)
 
-    def _told(self, task: Task, mask: UnitMask, factors: Factors, left: State) -> list[str]:
-        """What was cut, in units and weights, and the shift that went with it."""
-        told = [kept_sentence(task, mask)]
-        shifts = [
-            left[bias][unit[weight][0]].abs().max()
-            for site, weights in factors.norms.items()
-            for unit, stays in zip(task.sites[site].units, mask[site].tolist(), strict=True)
-            for weight in weights
-            if not stays and weight in unit and (bias := weight.removesuffix("weight") + "bias") in left
-        ]
-        if shifts:
-            told.append(
-                f"the shift of units that were cut was dropped, not folded into what reads them: up to "
-                f"{float(torch.stack(shifts).max()):.3g} after normalisation; what all of cutting costs is the first "
-                "point of the ticket's curve"
-            )
-        return [*told, *(f"{site} is kept whole: {why}" for site, why in factors.left.items())]
+
+def told_of(task: Task, mask: UnitMask, factors: Factors, weights: State) -> list[str]:
+    """What was cut, in units and weights, the shift that went with it, and what was left whole for want of a factor.
+
+    Args:
+        task: gives the network.
+        mask: of the units that are kept.
+        factors: where those of the network are, by which the mask was drawn.
+        weights: of the whole network, before it was cut.
+    """
+    told = [kept_sentence(task, mask)]
+    shifts = [
+        weights[bias][unit[weight][0]].abs().max()
+        for site, norms in factors.norms.items()
+        for unit, stays in zip(task.sites[site].units, mask[site].tolist(), strict=True)
+        for weight in norms
+        if not stays and weight in unit and (bias := weight.removesuffix("weight") + "bias") in weights
+    ]
+    if shifts:
+        told.append(
+            f"the shift of units that were cut was dropped, not folded into what reads them: up to "
+            f"{float(torch.stack(shifts).max()):.3g} after normalisation; what all of cutting costs is the first "
+            "point of the ticket's curve"
+        )
+    return [*told, *(f"{site} is kept whole: {why}" for site, why in factors.left.items())]

@@ -7,7 +7,6 @@ add to one stream go together, and the ticket may be fine-tuned; with `fine_tune
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -35,6 +34,7 @@ from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits, unit_magnitudes
 from scratchcard.networks.weights import everything
 from scratchcard.row import Search
+from scratchcard.training.clock import clock
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
 from scratchcard.types import State, UnitMask
@@ -91,12 +91,13 @@ class SoftFilterPruning(CutsUnits):
         """Search for each level in turn, and yield its ticket."""
         sites, chosen = task.sites, self._sites(task)
         changes, start_step = self._changes(recipe)
+        now = clock(recipe.device)
         for level in range(1, self.rounds + 1):
             keeps = {name: max(1, left_of(len(sites[name]), share_cut(self.rate, level))) for name in chosen}
             search = Ticket(
                 self, seed, level, MaskedWeights(everything(task.fresh(0))), (), Dense(0), arm=SparsityTraining()
             )
-            began, mask, state = time.perf_counter(), {}, {}
+            began, mask, state = now(), {}, {}
             for snapshot in train.search(search, looks(task, recipe, self.every)):
                 state = snapshot.state()
                 mask = _largest(sites, state, keeps)
@@ -121,7 +122,7 @@ class SoftFilterPruning(CutsUnits):
                 changes=changes,
                 scoring_flops=search_flops(task, recipe, recipe.steps),
                 weights=state,
-                search=Search(notes=[told], seconds=time.perf_counter() - began),
+                search=Search(notes=[told], seconds=now() - began),
             )
 
     def _sites(self, task: Task) -> tuple[str, ...]:

@@ -165,6 +165,11 @@ class Method(Protocol):
         """Whether its tickets start from trained weights, which are there at the places of their own mask alone."""
         ...
 
+    @property
+    def resumes(self) -> bool:
+        """Whether its tickets go on with the schedule of the search that found them, from the step of their draw."""
+        ...
+
     def own_arms(self, level: int) -> tuple[Arm, ...]:
         """What the method itself trains at a level besides the ticket, e.g. a continued training."""
         ...

@@ -34,6 +34,7 @@ class CutsUnits:
 
     units = "channels"
     inherits = True
+    resumes = False
 
     def own_arms(self, level: int) -> tuple[Arm, ...]:
         """Trains nothing besides its tickets that leaves a row."""

@@ -72,7 +72,9 @@ def export_onnx(module: nn.Module, example_inputs: Tensors, path: str | Path) ->
         import onnxruntime
         import onnxscript  # noqa: F401  # torch's exporter needs it
     except ImportError as error:
-        raise ValueError(f"ONNX export needs the package {error.name!r}: pip install 'scratchcard[export]'") from error
+        raise ValueError(
+            f"ONNX export needs the package {error.name!r}: pip install onnx onnxscript onnxruntime"
+        ) from error
     size = sum(tensor.numel() * tensor.element_size() for tensor in read_state(module).values())
     if size > LARGEST:
         raise ValueError(

@@ -148,8 +148,9 @@ class Scaled:
     factors: Factors
     initial: float | None = 0.5
     """What all factors are set to at the start (network slimming, sec. 4), so that they can be ranked together. None
-    leaves those of batch normalisation, and gates start at 1. A gate changes nothing: the weights that it multiplies
-    are divided by it."""
+    leaves those of batch normalisation, and gates start at the mean of their sizes, over the units that are there and
+    may be cut; at 1 where there are none, or all are 0. A gate changes nothing: the weights that it multiplies are
+    divided by it."""
 
     def __post_init__(self) -> None:
         """Refuse factors to start from that weights cannot be divided by.
@@ -173,10 +174,11 @@ class Scaled:
                 if isinstance(module, _BatchNorm) and module.affine:
                     nn.init.constant_(module.weight, self.initial)
         made: dict[str, nn.Parameter] = {}
+        start = self._start_of_gates(net)
         for name, site, dim, unit_of, _ in gates(self.factors.sites, self.factors.gated):
             path, _, own = name.rpartition(".")
             module = net.get_submodule(path)
-            weight, start = getattr(module, own), 1.0 if self.initial is None else self.initial
+            weight = getattr(module, own)
             factor = made.setdefault(
                 site, nn.Parameter(weight.detach().new_full((len(self.factors.sites[site]),), start))
             )
@@ -224,6 +226,25 @@ class Scaled:
             site: score.masked_fill(cut[site], -1.0) if site in cut else score
             for site, score in self.factors.scores(raw | named).items()
         }
+
+    def _start_of_gates(self, net: nn.Module) -> float:
+        """What gates are set to: `initial`, or what the factors of normalised units are on average in this network."""
+        if self.initial is not None:
+            return self.initial
+        sites = self.factors.sites
+        read: dict[str, Tensor] = {}
+        for site, weights in self.factors.norms.items():
+            for weight in weights:
+                here = read.setdefault(weight, torch.zeros(sites.shapes[weight], dtype=torch.bool))
+                here[[at for unit in sites[site].units for at in unit.get(weight, {}).get(0, ())]] = True
+        named = dict(net.named_parameters())
+        sizes = [
+            named[weight].detach().cpu().double().abs()[self._small(weight, 0, here)]
+            for weight, here in read.items()
+            if weight in named  # what belonged to a branch may be gone
+        ]
+        mean = float(torch.cat(sizes).mean()) if sizes else 0.0
+        return mean if 0 < mean < float("inf") else 1.0
 
     def _small(self, name: str, dim: int, unit_of: Tensor) -> Tensor:
         """The unit at every index that the inner network still has."""

@@ -49,7 +49,7 @@ def lottery_studies(study: Study, rates: Sequence[float], rounds: int = 5, rate:
                 study,
                 recipe=recipe,
                 methods=(weights, filters),
-                arms=("fresh-init", "lottery-init", "scratch-e"),
+                arms=("fresh-init", "lottery-init", "another-init"),
                 control_levels=(),
                 primary=density,
                 name=f"{study.name or study.task.name}, learning rate {one:g}",

@@ -11,6 +11,7 @@ import torch
 from scratchcard.methods.ticket import Ticket
 from scratchcard.study.execute import Stopped, Trainings, Unrepeatable
 from scratchcard.study.store import StoreError
+from scratchcard.training.besides import check_heard
 from scratchcard.training.loop import train
 from scratchcard.types import Snapshot
 
@@ -35,6 +36,7 @@ def search(trainings: Trainings, ticket: Ticket, stops: Collection[int]) -> Iter
         model = ticket.subnetwork.trainable(trainings.start_of(ticket))
         loop = task.loop or train
         for snapshot in loop(model, task.data, task.loss_of, recipe, ticket.seed, sorted(stops), ticket.start_step):
+            check_heard(snapshot, recipe, ticket.start_step, task.name)
             state = snapshot.state()
             broken = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
             if broken or (snapshot.train_loss is not None and not math.isfinite(snapshot.train_loss)):

@@ -66,7 +66,7 @@ class Study:
                     f"a study's {name} must be sc.{kind.__name__}, got {type(getattr(self, name)).__name__}"
                 )
         presets = {"usual": USUAL + RETHINKING, "paper": PAPER, "rethinking": RETHINKING, "all": tuple(ARMS)}
-        whichever_fit = self.arms == "all"
+        whichever_fit = self.arms in ("all", "usual", "rethinking")
         usual = self.arms == "usual"
         if isinstance(self.arms, str) and self.arms in presets:
             object.__setattr__(self, "arms", presets[self.arms])

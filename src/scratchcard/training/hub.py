@@ -103,7 +103,7 @@ def library(path: str) -> Any:
         with _quiet():
             import datasets
     except ImportError as error:
-        raise ValueError(f"reading {path!r} needs the package `datasets`: pip install 'scratchcard[data]'") from error
+        raise ValueError(f"reading {path!r} needs the package `datasets`: pip install 'datasets[vision]'") from error
     return datasets
 
 

@@ -60,7 +60,9 @@ def train(
             if step in stop_at:
                 outer.restore()
                 mean = float(total) / (step - since) if step > since else None
-                yield Snapshot(step, mean, lambda: read_state(model), lambda state: write_state(model, state))
+                yield Snapshot(
+                    step, mean, lambda: read_state(model), lambda state: write_state(model, state), frozenset(besides)
+                )
                 outer = _RandomState(device)
                 model.train()
                 total, since = torch.zeros((), device=device), step
@@ -76,14 +78,14 @@ def train(
             outer.seed((chance + step) % 2**63)
             optimizer.zero_grad(set_to_none=True)
             with ExitStack() as around:
-                for context in (autocast(recipe), *(part.forward(step) for part in besides)):
+                for context in (autocast(recipe), *(part.forward(step) for part in besides.values())):
                     around.enter_context(context)
                 value = loss(call(model, as_precise(inputs, recipe)), as_precise(targets, recipe))
             value.backward()
-            for part in besides:
+            for part in besides.values():
                 part.after_backward(step)
             optimizer.step()
-            for part in besides:
+            for part in besides.values():
                 part.after_step(step)
             total += value.detach()
     finally:

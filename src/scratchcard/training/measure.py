@@ -9,6 +9,8 @@ from torch import nn
 
 from scratchcard.networks.forward import read_state
 from scratchcard.row import Curve, Point
+from scratchcard.training.besides import check_heard
+from scratchcard.training.clock import clock
 from scratchcard.training.evaluate import evaluate
 from scratchcard.training.loop import placed, train
 from scratchcard.training.recipe import Recipe
@@ -35,23 +37,30 @@ class Measurement:
         self._validation_loss: list[float] = []
         self._test_metric: list[float] = []
         self.train_metric: float | None = None
+        self.training_seconds = 0.0
+        """Of the steps alone, evaluation left out; see `training.clock`."""
 
     def snapshots(self, model: nn.Module, stops: Collection[int]) -> Iterator[Snapshot]:
         """Train the model in place, measure at every evaluation of the recipe, and yield at `stops`.
 
         Raises:
             Diverged: training or validation loss is not finite; the curve so far stands.
+            ValueError: a loop of the user's own leaves out what the recipe asks for.
         """
         task, recipe = self._task, self._recipe
         looks = recipe.evaluations(self._start)
-        loop = task.loop or train
+        loop, now = task.loop or train, clock(recipe.device)
+        began = now()
         for snapshot in loop(model, task.data, task.loss_of, recipe, self._seed, sorted({*looks, *stops}), self._start):
+            self.training_seconds += now() - began
+            check_heard(snapshot, recipe, self._start, task.name)
             if snapshot.train_loss is not None and not math.isfinite(snapshot.train_loss):
                 raise Diverged(f"the training loss was {snapshot.train_loss} by step {snapshot.step}")
             if snapshot.step in looks:
                 self._look(model, snapshot, last=snapshot.step == recipe.steps)
             if snapshot.step in stops:
                 yield snapshot
+            began = now()
 
     def without_training(self, model: nn.Module) -> Iterator[Snapshot]:
         """Measure a model that was trained elsewhere; it is yielded as its own start and end."""

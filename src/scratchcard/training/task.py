@@ -40,7 +40,9 @@ class Task:
     """A trained dense model (or its state_dict): it is taken as it is, nothing dense is trained; tickets start from
     its weights, fresh initialisations come from the factory."""
     loop: TrainLoop | None = None
-    """Your own training loop in place of scratchcard's: the same arguments and yields as `training.loop.train`."""
+    """Your own training loop in place of scratchcard's: the same arguments and yields as `training.loop.train`.
+    What a recipe asks for besides a plain step has to be applied (`training.besides.what_else`) and named in
+    `Snapshot.besides`."""
 
     def __post_init__(self) -> None:
         """Refuse unknown names and wrong types.

@@ -8,7 +8,7 @@ import altair as alt
 
 from scratchcard.evidence.figures.chart import Figure, Style, axis, finished, tooltip
 from scratchcard.evidence.figures.looks import GREY, OTHERS, TICKET
-from scratchcard.evidence.lottery import Drawn
+from scratchcard.evidence.lottery import Drawn, interval
 from scratchcard.row import StudySpec
 
 
@@ -46,7 +46,7 @@ def lottery_figure(lottery: Sequence[Drawn], study: StudySpec) -> Figure:
     spec = finished(values, layers, style, "what original initial weights are worth against the learning rate", 280)
     caption = (
         f"Test {study.metric} of tickets trained from their original initial weights minus that of the same structure "
-        f"from fresh ones, mean over seeds with its {100 * (1 - study.alpha):g} % interval; above 0 the draw mattered."
+        f"from another draw of them, mean over seeds with its {interval(lottery, study)}; above 0 the draw mattered."
     )
     table = [
         [
