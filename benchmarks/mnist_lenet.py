@@ -62,6 +62,13 @@ are **test accuracy at the end of training**; test data chose nothing. Differenc
 {judge(rows)}
 ```
 
+## Accuracy against density
+
+Tickets and fresh weights in their masks, mean and range of the runs; drawn by
+`scratchcard report runs/mnist --figures svg`.
+
+![Test accuracy against the share of weights left](mnist-lenet.svg)
+
 ## Every level
 
 {markdown(rows)}

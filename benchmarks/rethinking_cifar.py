@@ -51,14 +51,16 @@ METHODS = (
     EarlyBird(),
 )
 LATE = (EarlyBird(draw="end"),)
-ARMS = ("scratch-e", "scratch-b", "uniform-width", "fine-tune-full-schedule", "re-init")
+ARMS = ("scratch-e", "scratch-b", "uniform-width")
+MORE = {"vgg-16-quarter": ("fine-tune-full-schedule", "re-init")}
+"""Controls of the quicker network alone."""
 FIGURES = {
     "tradeoff.svg": "Accuracy against size. Large and filled: tickets; hollow: their controls; bars: 95 % intervals.",
     "widths.svg": "Units kept per site, mean over seeds with extremes; dashed: the uniform width of as many MACs.",
-    "early-bird_masks.svg": "Distances between the masks of the search that stopped (first seed); red: the draw.",
-    "early-bird_emergence.svg": "Distance of each mask from the one before, by epoch; dashed: epsilon and the drops.",
-    "early-bird-drawn-at-end_masks.svg": "The same in the search that went on to the end: masks drift until the rate "
-    "drops.",
+    "early-bird_masks.svg": "Distances between the masks of the search that stopped (first seed); solid: the draw.",
+    "early-bird_emergence.svg": "Distance of each mask from the one before, every seed, until its search stopped.",
+    "early-bird-drawn-at-end_masks.svg": "The same in the search that went on to the end: masks drift on until the "
+    "rate drops (dashed).",
 }
 
 
@@ -66,7 +68,16 @@ def studies(network: str, store: Path) -> tuple[Study, Study]:
     """One network's studies: half of the channels, fine-tuned, from scratch, uniform; and how early it can be drawn."""
     # a tenth is validation data
     task = Task(network, NETWORKS[network], load_data("cifar10", size=16, n=10_000))
-    first = Study(task, RECIPE, METHODS, ARMS, seeds=SEEDS, primary=0.3, store=store, name=f"rethinking, {network}")
+    first = Study(
+        task,
+        RECIPE,
+        METHODS,
+        (*ARMS, *MORE.get(network, ())),
+        seeds=SEEDS,
+        primary=0.3,
+        store=store,
+        name=f"rethinking, {network}",
+    )
     return first, replace(first, methods=(EarlyBird(), *LATE), arms=(), name=f"how early, {network}")
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from scratchcard.methods.arms import FreshInit
+from scratchcard.methods.budgets import AnotherInit, LotteryInit
 from scratchcard.methods.filters import FilterPruning
 from scratchcard.methods.imp import IMP
 from scratchcard.row import Rows
@@ -49,7 +51,7 @@ def lottery_studies(study: Study, rates: Sequence[float], rounds: int = 5, rate:
                 study,
                 recipe=recipe,
                 methods=(weights, filters),
-                arms=("fresh-init", "lottery-init", "another-init"),
+                arms=(FreshInit(replicates=1), LotteryInit(), AnotherInit()),  # one draw each
                 control_levels=(),
                 primary=density,
                 name=f"{study.name or study.task.name}, learning rate {one:g}",
