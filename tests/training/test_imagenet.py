@@ -550,7 +550,7 @@ def test_without_the_data_extra_a_folder_says_what_to_install(monkeypatch, image
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(ValueError, match=r"pip install 'scratchcard\[data\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'datasets\[vision\]'"):
         load()
 
 

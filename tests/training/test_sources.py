@@ -209,7 +209,7 @@ def test_without_the_data_extra_the_sentence_says_what_to_install(monkeypatch, p
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(ValueError, match=r"pip install 'scratchcard\[data\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'datasets\[vision\]'"):
         load_data(pictures[0])
 
 
