@@ -68,6 +68,28 @@ def test_the_differences_are_those_of_the_rows_and_the_page_shows_them(compared:
     assert "scratchcard lottery" in page
 
 
+def test_a_picture_is_written_where_it_was_asked_for(compared: tuple[Path, str], capsys: Capture) -> None:
+    folder, _ = compared
+    words = [
+        "--rates",
+        "0.1,0.01",
+        "--seeds",
+        2,
+        "--rounds",
+        2,
+        "--rate",
+        0.5,
+        "--workers",
+        1,
+        "--store",
+        folder / "runs",
+    ]
+    said = command(capsys, "lottery", folder / "tiny.py", *words, "--figure", folder / "lottery.svg")
+    assert said.code == 0, said.err
+    assert f"figure: {folder / 'lottery.svg'}" in said.out.replace("\n", "")
+    assert "<svg" in (folder / "lottery.svg").read_text()
+
+
 def test_both_rates_train_everything_alike_but_for_the_rate(compared: tuple[Path, str]) -> None:
     folder, _ = compared
     recipes = [dict(rows.study.recipe) for rows in sc.read(folder / "runs")]

@@ -47,8 +47,8 @@ def write_plate(made: Plate, path: str | Path) -> list[Path]:
 
     Args:
         made: What is drawn.
-        path: Ends in .html for a page; else in one of `SUFFIXES`: rewind.png gives rewind-instability.png and
-            rewind-lines.png.
+        path: Ends in .html for a page; else in one of `SUFFIXES`: of several figures, rewind.png gives
+            rewind-instability.png and rewind-lines.png.
 
     Returns:
         The files written.
@@ -74,7 +74,7 @@ def write_plate(made: Plate, path: str | Path) -> list[Path]:
             return [path]
         format: Format = path.suffix.removeprefix(".")  # pyright: ignore[reportAssignmentType]
         for figure in made.figures:
-            own = path.with_name(f"{path.stem}-{figure.name}{path.suffix}")
+            own = path if len(made.figures) == 1 else path.with_name(f"{path.stem}-{figure.name}{path.suffix}")
             own.write_bytes(picture(figure, format))
             written.append(own)
     except OSError as error:
