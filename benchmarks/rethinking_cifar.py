@@ -166,8 +166,8 @@ HEAD = f"""# Is a pruned network worth its inherited weights?
 
 With 3 seeds and one Holm family per network most claims stay undecided; the means say this.
 
-- **At the small constant rate, no**: fresh weights in the same widths, trained for as many epochs, reach what
-  slimming's fine-tuned ones do (62.3 and 62.3 % in VGG-16, 62.2 and 62.3 % in ResNet-20), and more than those of
+- **At the small constant rate it does not show**: fresh weights in the same widths, trained for as many epochs, reach
+  what slimming's fine-tuned ones do (62.3 and 62.3 % in VGG-16, 62.2 and 62.3 % in ResNet-20), and more than those of
   filters.
 - **Under the whole schedule, yes** (VGG-16): the same inherited weights gain 3.9 to 15 pp and are 3.1 to 4.8 pp above
   fresh ones. The conclusion flips with the rate of fine-tuning, as Wang et al. 2023 found.
