@@ -135,6 +135,8 @@ def test_a_search_costs_its_steps_at_the_dense_networks_price_and_leaves_nothing
     searches = [row for row in rows if row.arm == "search"]
     assert len(searches) == (2 if method.label == "slimming-passes" else 1 if method.label == "slimming" else 0)
     for row in rows:
+        assert row.training_seconds is not None
+        assert (row.training_seconds > 0) == (row.train_flops > 0)
         if row.arm != "ticket":
             continue
         found_by = row.search.emergence

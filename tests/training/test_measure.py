@@ -157,3 +157,14 @@ def test_a_model_trained_elsewhere_is_measured_and_not_trained(precision):
         assert all(torch.equal(tensor.float(), model.state_dict()[name].float()) for name, tensor in state.items())
     assert measurement.curve.steps == [0]
     assert measurement.end.test_metric == evaluate(model, TASK, TASK.data.test, recipe)[1]
+
+
+def test_evaluation_is_no_training_and_is_not_in_its_seconds(monkeypatch):
+    times = iter(range(1000))
+    monkeypatch.setattr("scratchcard.training.measure.clock", lambda device: lambda: next(times))
+    measurement = Measurement(TASK, Recipe(steps=4, batch_size=16, eval_every=1), 0)
+    assert measurement.training_seconds is None
+    snapshots = list(measurement.snapshots(TASK.model(), ()))
+    assert snapshots == []
+    # one tick for each of the five snapshots, one for each evaluation between them, which are left out
+    assert measurement.training_seconds == 5

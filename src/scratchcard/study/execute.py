@@ -313,7 +313,7 @@ class Trainings:
             train_flops=size.train_flops,
             search_flops=search_flops,
             seconds=round(seconds, 3),
-            training_seconds=round(measurement.training_seconds, 3) if size.train_flops else None,
+            training_seconds=measurement.training_seconds,
             search=ticket.search if ticket.arm is None else Search(),
             snapshots=snapshots,
             artefacts=artefacts,

@@ -37,8 +37,8 @@ class Measurement:
         self._validation_loss: list[float] = []
         self._test_metric: list[float] = []
         self.train_metric: float | None = None
-        self.training_seconds = 0.0
-        """Of the steps alone, evaluation left out; see `training.clock`."""
+        self.training_seconds: float | None = None
+        """Of the steps alone, evaluation left out; see `training.clock`. None where nothing was to be trained."""
 
     def snapshots(self, model: nn.Module, stops: Collection[int]) -> Iterator[Snapshot]:
         """Train the model in place, measure at every evaluation of the recipe, and yield at `stops`.
@@ -50,9 +50,9 @@ class Measurement:
         task, recipe = self._task, self._recipe
         looks = recipe.evaluations(self._start)
         loop, now = task.loop or train, clock(recipe.device)
-        began = now()
+        self.training_seconds, began = 0.0, now()
         for snapshot in loop(model, task.data, task.loss_of, recipe, self._seed, sorted({*looks, *stops}), self._start):
-            self.training_seconds += now() - began
+            self.training_seconds = round(self.training_seconds + now() - began, 6)
             check_heard(snapshot, recipe, self._start, task.name)
             if snapshot.train_loss is not None and not math.isfinite(snapshot.train_loss):
                 raise Diverged(f"the training loss was {snapshot.train_loss} by step {snapshot.step}")
