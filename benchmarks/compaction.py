@@ -1,9 +1,11 @@
 """Are small networks as much faster as they are smaller? Analysis, sizes and speed, eager and in ONNX Runtime.
 
-python benchmarks/compaction.py > docs/results/compaction.md
+python benchmarks/compaction.py measure
+python benchmarks/compaction.py
 
-Half, or 70 %, of the units of every site go, at random; "rounded" keeps multiples of 8. All networks of a line are
-timed in turns, one thread, batch 32, median of the runs.
+The first command measures and writes docs/results/rows, then the page; the second writes the page again. Half, or 70 %,
+of the units of every site go, at random; "rounded" keeps multiples of 8. All networks of a line are timed in turns, one
+thread, batch 32, median of the runs.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from pages import main, records_page, table
 from torch import Tensor, nn
 
 from scratchcard.networks.compact import compact
@@ -117,8 +121,8 @@ def onnx_seconds(models: list[nn.Module], x: Tensor) -> list[float]:
     return [sorted(own)[len(own) // 2] for own in times]
 
 
-def lines(name: str, make: Callable[[], nn.Module], size: int, share: float) -> list[str]:
-    """One line for the plain cut, one for the rounded."""
+def measured(name: str, make: Callable[[], nn.Module], size: int, share: float) -> Iterator[dict[str, Any]]:
+    """One record for the plain cut, and one for each rounding."""
     torch.manual_seed(0)
     model, x = make(), torch.randn(BATCH, 3, size, size)
     model.eval()
@@ -130,45 +134,88 @@ def lines(name: str, make: Callable[[], nn.Module], size: int, share: float) -> 
     eager = [found.median for found in latencies(models, x, RUNS, 2)]
     runtime = onnx_seconds(models, x)
     dense, *costs = [cost(own, x[:2]) for own in models]
-    told = []
     for at, (how, own) in enumerate(zip(masks, costs, strict=True), start=1):
-        ratio = dense.macs / own.macs
-        told.append(
-            f"| {name} | {100 * (1 - share):.0f} % | {how} | {own.parameters / dense.parameters:.3f} | "
-            f"{own.activation_bytes / dense.activation_bytes:.3f} | {ratio:.1f} | "
-            f"{eager[0] / eager[at]:.1f} | {runtime[0] / runtime[at]:.1f} | {runtime[0] / runtime[at] / ratio:.2f} | "
-            f"{small[at - 1].error:.0e} |"
-        )
-    return told
+        yield {
+            "network": name,
+            "pixels": size,
+            "cut": 1 - share,
+            "how": how,
+            "parameters": own.parameters / dense.parameters,
+            "peak": own.activation_bytes / dense.activation_bytes,
+            "macs": dense.macs / own.macs,
+            "eager": eager[0] / eager[at],
+            "runtime": runtime[0] / runtime[at],
+            "error": small[at - 1].error,
+        }
 
 
-def main() -> None:
+def measure() -> Iterator[dict[str, Any]]:
+    """What was asked, with the seconds of an analysis; then one record per small network."""
+    torch.set_num_threads(1)
     seconds = [
         float(subprocess.run([sys.executable, "-c", ANALYSIS], capture_output=True, text=True, check=True).stdout)
         for _ in range(3)
     ]
-    print(f"""# How small, how fast
-
-Units of every site cut at random. Speed-ups are against the dense network, one thread, batch {BATCH}, in turns, median
-of {RUNS} runs; the MAC ratio is counted. Error: float64 difference to the silenced large network, relative to its
-largest output. Peak: bytes of activations alive at once in a forward pass, counted, against the dense network's.
-VGG-19 and DenseNet-40, PreResNet-164 and the MobileNetV2-like at 32 pixels, ResNet-18 at 64.
-
-Analysis of ResNet-50 at 224 pixels, cold: {min(seconds):.1f} to {max(seconds):.1f} CPU seconds (n = 3).
-
-| network | cut | | parameters kept | peak kept | MAC ratio | eager | ONNX Runtime | ONNX Runtime / MAC ratio | error |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |""")
+    yield {"batch": BATCH, "runs": RUNS, "analysis": seconds, "torch": torch.__version__}
     for name, (make, size) in NETWORKS.items():
         for share in (0.5, 0.3):
-            print("\n".join(lines(name, make, size, share)), flush=True)
-    print(f"""
-```
-python benchmarks/compaction.py > docs/results/compaction.md
-```
+            yield from measured(name, make, size, share)
 
-torch {torch.__version__}. Not measured on a GPU.""")
 
+def collect(_: str) -> list[list[dict[str, Any]]]:
+    return [list(measure())]
+
+
+def line(record: dict[str, Any]) -> list[str]:
+    r = record
+    return [r["network"], f"{r['pixels']}", f"{100 * r['cut']:.0f} %", r["how"], f"{r['parameters']:.3f}",
+            f"{r['peak']:.3f}", f"{r['macs']:.1f}", f"{r['eager']:.1f}", f"{r['runtime']:.1f}",
+            f"{r['runtime'] / r['macs']:.2f}", f"{r['error']:.0e}"]  # fmt: skip
+
+
+def write(records: Sequence[dict[str, Any]]) -> str:
+    """The page in Markdown."""
+    asked, *small = records
+    header = ["network", "pixels", "cut", "", "parameters kept", "peak kept", "MAC ratio", "eager", "ONNX Runtime",
+              "ONNX Runtime / MAC ratio", "error"]  # fmt: skip
+    parts = [
+        "# How small, how fast",
+        f"Units of every site cut at random. Speed-ups are against the dense network, one thread, batch "
+        f"{asked['batch']}, in turns, median of {asked['runs']} runs; the MAC ratio is counted. Error: float64 "
+        "difference to the silenced large network, relative to its largest output. Peak: bytes of activations alive at "
+        "once in a forward pass, counted, against the dense network's.",
+        f"Analysis of ResNet-50 at 224 pixels, cold: {min(asked['analysis']):.1f} to {max(asked['analysis']):.1f} CPU "
+        f"seconds (n = {len(asked['analysis'])}).",
+        table(header, map(line, small)),
+        f"```\n{PAGE.command} measure\n{PAGE.command}\n```",
+        f"torch {asked['torch']}. Not measured on a GPU.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def answer(records: Sequence[dict[str, Any]]) -> str:
+    """The range of speed-ups of the networks with half of their units."""
+    half = [record for record in records[1:] if record["cut"] == 0.5]
+    macs, eager, runtime = (
+        f"{min(values):.1f} to {max(values):.1f}"
+        for values in ([record[name] for record in half] for name in ("macs", "eager", "runtime"))
+    )
+    return (
+        f"With half of the units of every site: {macs} times fewer multiply-adds, {eager} times as fast in PyTorch and "
+        f"{runtime} times in ONNX Runtime, over {len({record['network'] for record in half})} networks."
+    )
+
+
+PAGE = records_page(
+    name="compaction",
+    question="Are small networks as much faster as they are smaller?",
+    command="python benchmarks/compaction.py",
+    rows=["compaction"],
+    write=write,
+    answer=answer,
+    gone="Every small network was faster than the dense one, mostly by less than it has fewer multiply-adds; wide "
+    "networks came nearest, and widths rounded to multiples nearer than plain ones.",
+)
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main()
+    main(PAGE, collect)

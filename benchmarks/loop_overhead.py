@@ -1,6 +1,6 @@
 """What scratchcard's loop and masks cost: CPU seconds per step beside a bare PyTorch loop, interleaved in one run.
 
-    python benchmarks/loop_overhead.py
+    python benchmarks/overhead.py measure
 
 The bare loop has the same model, optimizer (fused kernels) and in-memory data, one thread. The two take turns in blocks
 of some steps.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,8 +54,8 @@ def ours(model: torch.nn.Module, data: Data, steps: int) -> Iterator[None]:
 Loop = Callable[[], Iterator[None]]
 
 
-def ratio(name: str, target: float, first: Loop, second: Loop, pairs: int, blocks: int, steps: int) -> None:
-    """Print how many times the CPU seconds of `first` the `second` takes.
+def ratio(name: str, target: float, first: Loop, second: Loop, pairs: int, blocks: int, steps: int) -> dict[str, Any]:
+    """How many times the CPU seconds of `first` the `second` takes.
 
     Where in memory a network happens to lie makes a few per cent, so the figure is over several pairs, each built anew:
     the median over pairs of the median over blocks.
@@ -68,15 +69,10 @@ def ratio(name: str, target: float, first: Loop, second: Loop, pairs: int, block
         for block in range(blocks):  # which of the two goes first alternates
             taken = {loop: _cpu(loop) for loop in (loops if block % 2 else reversed(loops))}
             ratios.append(taken[loops[1]] / taken[loops[0]])
-            step.append(taken[loops[0]] / steps * 1e6)
+            step.append(taken[loops[0]] / steps)
         medians.append(statistics.median(ratios))
-    middle = statistics.median(medians)
-    print(
-        f"{name:52s} {middle:6.3f}x  ({min(medians):.3f}-{max(medians):.3f} over {pairs} pairs of {blocks} blocks of "
-        f"{steps} steps, {statistics.median(step):,.0f} us a step)  wanted <= {target}: "
-        f"{'holds' if middle <= target else 'MISSED'}",
-        flush=True,
-    )
+    return {"compared": name, "ratios": medians, "blocks": blocks, "steps": steps, "step": statistics.median(step),
+            "wanted": target}  # fmt: skip
 
 
 def _cpu(loop: Iterator[None]) -> float:
@@ -104,25 +100,21 @@ def masked(make: Callable[[], torch.nn.Module], data: Data) -> torch.nn.Module:
 
 def compare(
     name: str, make: Callable[[], torch.nn.Module], data: Data, repeats: tuple[int, int, int], mask_target: float
-) -> None:
+) -> Iterator[dict[str, Any]]:
     """Both figures of one network."""
     steps = repeats[-1]
 
     def plain() -> Iterator[None]:
         return ours(make(), data, steps)
 
-    ratio(f"{name}: scratchcard / bare", 1.10, lambda: bare(make(), data, steps), plain, *repeats)
+    yield ratio(f"{name}: scratchcard / bare", 1.10, lambda: bare(make(), data, steps), plain, *repeats)
     of_masks = f"{name}: masked / unmasked, both scratchcard"
-    ratio(of_masks, mask_target, plain, lambda: ours(masked(make, data), data, steps), *repeats)
+    yield ratio(of_masks, mask_target, plain, lambda: ours(masked(make, data), data, steps), *repeats)
 
 
-def main() -> None:
+def measure() -> Iterator[dict[str, Any]]:
+    """One record per comparison of two loops."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    print(f"torch {torch.__version__}, one thread, Adam (fused), batch {BATCH}; CPU seconds, second loop / first loop")
-    compare("LeNet-300-100", lenet_300_100, images(1, 28, 20_000), (11, 30, 25), 1.05)
-    compare("Conv-2", conv_2, images(3, 32, 2_000), (7, 6, 4), 1.02)
-
-
-if __name__ == "__main__":
-    main()
+    yield from compare("LeNet-300-100", lenet_300_100, images(1, 28, 20_000), (11, 30, 25), 1.05)
+    yield from compare("Conv-2", conv_2, images(3, 32, 2_000), (7, 6, 4), 1.02)

@@ -1,29 +1,32 @@
 """Is a pruned network worth its inherited weights? Slimming, filters, early-bird and their controls on small CIFAR-10.
 
-python benchmarks/rethinking_cifar.py runs/rethinking-cifar docs/results
+python benchmarks/rethinking_cifar.py runs/rethinking-cifar
+python benchmarks/rethinking_cifar.py
 
-CIFAR-10 averaged to 16 pixels, 9,000 training images, 40 epochs; VGG-16 of a quarter of the width and ResNet-20. About
-six CPU hours; safe to stop and to start again. Run it with one argument (the store) to train, with both to write.
+CIFAR-10 averaged to 16 pixels, 9,000 training images, 40 epochs; VGG-16 of a quarter of the width and ResNet-20. The
+first command trains what the store does not have yet (about six CPU hours; safe to stop and to start again), collects
+the rows into docs/results/rows and writes the page and its figures; the second writes them again from those rows.
 """
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from shutil import copy
+from statistics import fmean, stdev
+from tempfile import TemporaryDirectory
 
-from scratchcard.evidence.comparison import effect_text
-from scratchcard.evidence.draw import draw
-from scratchcard.evidence.report import report
+from pages import Page, bullets, how_many, listed, made_by, main, outcomes, price, setting, table
+
+from scratchcard.evidence.comparison import Comparison, effect_text
 from scratchcard.evidence.statistics import t_interval
 from scratchcard.evidence.verdict import Verdict, judge
 from scratchcard.methods.early_bird import EarlyBird
 from scratchcard.methods.filters import FilterPruning
 from scratchcard.methods.slimming import Slimming
 from scratchcard.networks.zoo import resnet_20, vgg_16
-from scratchcard.row import Rows, StudySpec
+from scratchcard.row import Emergence, Rows, StudySpec
 from scratchcard.study.study import Study, cores
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.sources import load_data
@@ -81,41 +84,46 @@ def studies(network: str, store: Path) -> tuple[Study, Study]:
     return first, replace(first, methods=(EarlyBird(), *LATE), arms=(), name=f"how early, {network}")
 
 
-def lines(rows: Rows) -> list[str]:
+def collect(store: str) -> list[Rows]:
+    """Both studies of each network, run where they were not yet."""
+    found = []
+    for network in NETWORKS:
+        for study in studies(network, Path(store)):
+            found.append(study.run(workers=cores()))
+    return found
+
+
+def lines(rows: Rows) -> str:
     """Accuracy of every method and arm, in Markdown."""
-    told = [
-        "| method | arm | parameters | MACs (M) | test accuracy, % | n | training, FLOPs x dense | with the search |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    dense = [row for row in rows if row.arm == "dense" and row.status == "done"]
-    cost = sum(row.train_flops for row in dense) / len(dense)
-    groups = dict.fromkeys((row.method, row.arm) for row in rows)
-    for method, arm in groups:
+    header = ["method", "arm", "parameters", "MACs (M)", "test accuracy, %", "n", "training, FLOPs x dense"]
+    cost = fmean(row.train_flops for row in rows if row.arm == "dense" and row.status == "done")
+    told = []
+    for method, arm in dict.fromkeys((row.method, row.arm) for row in rows):
         own = [row for row in rows if (row.method, row.arm) == (method, arm) and row.end is not None]
         values = [100 * row.end.test_metric for row in own if row.end]
-        mean = sum(values) / len(values)
-        spread = (sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)) ** 0.5
-        told.append(
-            f"| {method} | {arm} | {sum(row.parameters for row in own) / len(own):,.0f} | "
-            f"{sum(row.macs or 0 for row in own) / len(own) / 1e6:.2f} | {mean:.2f} ± {spread:.2f} | {len(values)} | "
-            f"{sum(row.train_flops for row in own) / len(own) / cost:.2f} | "
-            f"{sum(row.train_flops + row.search_flops for row in own) / len(own) / cost:.2f} |"
-        )
-    return told
+        spread = f"{stdev(values):.2f}" if len(values) > 1 else "?"
+        told.append([
+            method, arm, f"{fmean(row.parameters for row in own):,.0f}",
+            f"{fmean(row.macs or 0 for row in own) / 1e6:.2f}", f"{fmean(values):.2f} ± {spread}", str(len(values)),
+            f"{fmean(row.train_flops for row in own) / cost:.2f}",
+            f"{fmean(row.train_flops + row.search_flops for row in own) / cost:.2f}",
+        ])  # fmt: skip
+    return table([*header, "with the search"], told)
 
 
-def differences(verdict: Verdict, study: StudySpec) -> list[str]:
+def differences(verdict: Verdict, study: StudySpec) -> str:
     """Every ticket against every other arm, in Markdown: the difference, its own interval and the claim."""
-    arms = list(dict.fromkeys(c.arm for method in verdict.methods for c in method.comparisons))
-    told = [f"| ticket minus | {' | '.join(method.method for method in verdict.methods)} |"]
-    told.append(f"| --- |{' --- |' * len(verdict.methods)}")
-    for arm in arms:
-        cells = []
-        for method in verdict.methods:
-            found = next((c for c in method.comparisons if c.arm == arm), None)
-            cells.append(f"{effect_text(found, study)}: {found.claim}" if found else "")
-        told.append(f"| {arm} | {' | '.join(cells)} |")
-    return told
+    told = []
+    for arm in dict.fromkeys(c.arm for method in verdict.methods for c in method.comparisons):
+        found = (next((c for c in method.comparisons if c.arm == arm), None) for method in verdict.methods)
+        told.append([arm, *(f"{effect_text(c, study)}: {c.claim}" if c else "" for c in found)])
+    return table(["ticket minus", *(method.method for method in verdict.methods)], told)
+
+
+def emergences(rows: Rows, label: str) -> dict[int, Emergence]:
+    """Seed -> how a method's ticket was drawn."""
+    own = (row for row in rows if (row.method, row.arm) == (label, "ticket"))
+    return {row.seed: row.search.emergence for row in own if row.search.emergence is not None}
 
 
 def early(rows: Rows) -> list[str]:
@@ -123,141 +131,165 @@ def early(rows: Rows) -> list[str]:
     dense = {row.seed: row.train_flops for row in rows if row.arm == "dense"}
     early_birds = {row.seed: row for row in rows if (row.method, row.arm) == (EarlyBird().label, "ticket")}
     at_end = {row.seed: row for row in rows if (row.method, row.arm) == (LATE[0].label, "ticket")}
-    told = [f"Wanted: the consecutive reading fires by epoch {EPOCHS // 4}.", ""]
-    told += ["| seed | consecutive reading fired at epoch | window reading | search + retraining, FLOPs x dense once |"]
-    told.append("| --- | --- | --- | --- |")
-    for seed, row in early_birds.items():
-        found = row.search.emergence
-        assert found is not None, "an early-bird ticket says when it was drawn"
-        epochs = [None if at is None else at / PER_EPOCH for at in (found.emerged, found.other_reading)]
-        said = ["not by then" if epoch is None else f"{epoch:g}" for epoch in epochs]
-        cost = (row.search_flops + row.train_flops) / dense[seed]
-        told.append(f"| {seed} | {said[0]} of {EPOCHS} | {said[1]} | {cost:.2f} |")
+    whole = emergences(rows, LATE[0].label)
+
+    def epoch(step: int | None) -> str:
+        return "not by then" if step is None else f"{step / PER_EPOCH:g}"
+
+    told = [
+        [str(seed), f"{epoch(found.emerged)} of {EPOCHS}", epoch(found.other_reading),
+         epoch(whole[seed].other_reading) if seed in whole else "",
+         f"{(early_birds[seed].search_flops + early_birds[seed].train_flops) / dense[seed]:.2f}"]
+        for seed, found in emergences(rows, EarlyBird().label).items()
+    ]  # fmt: skip
+    header = ["seed", "consecutive reading fired at epoch", "window reading", "window reading, had it gone on"]
+    parts = [
+        f"Wanted: the consecutive reading fires by epoch {EPOCHS // 4}.",
+        table([*header, "search + retraining, FLOPs x dense once"], told),
+    ]
     pairs = [
         100 * (early_birds[seed].end.test_metric - late.end.test_metric)  # pyright: ignore[reportOptionalMemberAccess]
         for seed, late in at_end.items()
         if seed in early_birds and late.status == early_birds[seed].status == "done"
     ]
     if len(pairs) > 1:
-        low, high = t_interval(pairs)
-        mean = sum(pairs) / len(pairs)
-        told += [
-            "",
-            "Accuracy of the early-bird ticket minus that of the ticket drawn at the end of the same search, whose",
-            "weights have had the whole search, and which is then trained for the same steps at the same rates again:",
+        low, high = (float(end) for end in t_interval(pairs))
+        told_pair = f"{fmean(pairs):+.2f} pp [{low:+.2f}, {high:+.2f}]"
+        parts += [
+            "The ticket drawn at the end of the same search has weights that have had the whole search, and is then "
+            "trained for the same steps at the same rates again.",
+            table(["early-bird ticket minus", "difference", "n"], [[LATE[0].label, told_pair, str(len(pairs))]]),
         ]
-        told += [f"{mean:+.2f} pp [{float(low):+.2f}, {float(high):+.2f}], n = {len(pairs)} (95 % t)."]
-    whole = {row.seed: row.search.emergence for row in at_end.values()}
-    window = {
-        seed: None if found is None or found.other_reading is None else found.other_reading / PER_EPOCH
-        for seed, found in whole.items()
+    return parts
+
+
+CAPTION = (
+    "Intervals are of one comparison each; the claims behind them are corrected for all of them (Holm), so an interval "
+    "that is all on one side can be undecided."
+)
+
+
+def head(
+    said: Mapping[str, Sequence[tuple[str, str]]], found: Mapping[str, Sequence[Comparison]], early_ones: str
+) -> list[str]:
+    """What the page says at its top: of every comparison what was shown, and no numbers.
+
+    Args:
+        said: Network -> (method, its verdict's sentence).
+        found: Network -> its primary comparisons.
+        early_ones: What is said of the early birds.
+    """
+    return [
+        "# Is a pruned network worth its inherited weights?",
+        answered(found),
+        f"By method: {outcomes(said)}.",
+        "\n".join([*bullets(found), early_ones]),
+        "Methods are compared with their own controls, not with one another: cutting half of all sites' units together "
+        "(slimming, early-bird) leaves another number of operations than cutting half of each (filters). `ticket` of "
+        "slimming and filter pruning: inherited weights, fine-tuned at a small constant rate; "
+        "`fine-tune-full-schedule`: the same weights trained by the whole recipe. `ticket` of early-bird: trained on "
+        "under the schedule from the epoch of its draw; `re-init`: fresh weights, trained in exactly that way. Nothing "
+        "was tuned. Accuracy is that at the end of training on test data, which chose nothing.",
+    ]
+
+
+def answered(found: Mapping[str, Sequence[Comparison]]) -> str:
+    """Which controls any method's ticket was shown to differ from, in one sentence without numbers."""
+    every = [(network, c) for network, comparisons in found.items() for c in comparisons]
+    told = []
+    for method in dict.fromkeys(c.method for _, c in every):
+        for claim, word in (("better", "better than"), ("equivalent", "equivalent to"), ("worse", "worse than")):
+            arms = dict.fromkeys(c.arm for _, c in every if (c.method, c.claim) == (method, claim))
+            places = [f"`{arm}` ({listed(n for n, c in every if (c.method, c.arm, c.claim) == (method, arm, claim))})"
+                      for arm in arms]  # fmt: skip
+            told += [f"the {method} ticket is {word} {listed(places)}"] if places else []
+    rest = "every other comparison is undecided" if any(c.claim == "undecided" for _, c in every) else ""
+    return f"Shown: {'; '.join([*told, rest] if rest else told)}." if told else "Nothing is shown: all is undecided."
+
+
+def early_sentence(drawn: Mapping[str, Sequence[int | None]]) -> str:
+    """Whether early birds were early, in words: network -> the step at which each search's detector fired."""
+    wanted = EPOCHS // 4 * PER_EPOCH
+    told = (
+        f"by {how_many(sum(step is not None and step <= wanted for step in steps), len(steps))} of the searches in "
+        f"{network}"
+        for network, steps in drawn.items()
+    )
+    return f"- How early: the epoch that was wanted for the draw was met {listed(told)}."
+
+
+def write(*sources: Rows) -> str:
+    """The page in Markdown, from both studies of each network."""
+    by_network = dict(zip(NETWORKS, zip(sources[::2], sources[1::2], strict=True), strict=True))
+    verdicts = {network: judge(rows) for network, (rows, _) in by_network.items()}
+    fired = {
+        network: [found.emerged for found in emergences(beside, EarlyBird().label).values()]
+        for network, (_, beside) in by_network.items()
     }
-    if window:
-        said = ", ".join("never" if epoch is None else f"{epoch:g}" for epoch in window.values())
-        told += [
-            "",
-            f"In the searches that went on to the end the window reading fired at epoch {said} "
-            f"(seeds {', '.join(map(str, window))}).",
-        ]
-    return told
-
-
-HEAD = f"""# Is a pruned network worth its inherited weights?
-
-With 3 seeds and one Holm family per network most claims stay undecided; the means say this. The two last controls of
-VGG-16, `fine-tune-full-schedule` and `re-init`, were added when its other runs had been seen; they widened its family,
-and slimming over uniform widths, "better" before, became undecided.
-
-- **At the small constant rate it does not show**: fresh weights in the same widths, trained for as many epochs, reach
-  what slimming's fine-tuned ones do (62.3 and 62.3 % in VGG-16, 62.2 and 62.3 % in ResNet-20), and more than those of
-  filters.
-- **Under the whole schedule, yes** (VGG-16): the same inherited weights gain 3.9 to 15 pp and are 3.1 to 4.8 pp above
-  fresh ones. The conclusion flips with the rate of fine-tuning, as Wang et al. 2023 found.
-- **For as much computation as the dense training, fresh weights do as well or better**: 66.0 against 66.2 %
-  (slimming), 62.2 against 59.9 % (L1), 65.0 against 63.4 % (early-bird), without the dense training before it. In
-  ResNet-20 a quarter of the operations, trained four times as long, stands 3.5 pp above dense.
-- **An early bird's weights matter**: 6.8 pp [2.9, 10.7] over fresh ones under the same rest of the schedule.
-- **Widths found against uniform ones**, fresh weights in both: slimming's +2.4 pp in VGG-16 and -0.1 in ResNet-20,
-  early-bird's +0.8 and +0.9.
-- **Masks drift on until the rate drops.** At a rate of 0.1 each epoch changes about a tenth of the mask, which is
-  epsilon itself: in VGG-16 the paper's reading fires at epochs 8, 10 and 12, in ResNet-20 only after the drop, at 23 to
-  25. Another penalty does not help ResNet-20 (`early_bird_strength.py`, first seed, 14 epochs): at 1e-5, 1e-3 and 1e-2
-  it does not fire; VGG-16 fires at epoch 8 at 1e-5, and not at 1e-3 or 1e-2.
-
-CIFAR-10 averaged to 16 pixels, 9,000 training images, {EPOCHS} epochs, batch 128, learning rate 0.1 divided by 10 at a
-half and three quarters, flips and crops; half of the units cut, of all sites together (slimming, early-bird) or in
-each (filters), which leaves different numbers of operations: methods are compared with their own controls, not with one
-another. `ticket` of slimming and filter pruning: inherited weights fine-tuned for 10 epochs at 0.001;
-`fine-tune-full-schedule`: the same weights trained by the whole recipe. `ticket` of early-bird: trained on under the
-schedule from the epoch of its draw; `re-init`: fresh weights, trained in exactly that way. The penalty is 1e-4 in both
-networks (the papers have 1e-5 for some ResNets), and nothing was tuned. Scaling factors start at 0.5 in every search;
-elsewhere they start as the factory has them: at 0.5 in VGG-16 too, at 1 in ResNet-20.
-Mean ± sample standard deviation over seeds; test accuracy at the end of training, which chose nothing.
-
-```
-python benchmarks/rethinking_cifar.py runs/rethinking-cifar
-python benchmarks/rethinking_cifar.py runs/rethinking-cifar docs/results
-```
-
-Two worker processes of one thread, torch 2.13.0 on a CPU. Not measured on a GPU, nor at full width.
-"""
-
-
-def main() -> None:
-    store = Path(sys.argv[1])
-    results = Path(sys.argv[2]) if len(sys.argv) > 2 else None
-    parts = [HEAD]
-    for network in NETWORKS:
-        made, late = studies(network, store)
-        if results is None:
-            made.run(workers=cores())
-            late.run(workers=cores())
-            continue
-        rows, beside = made.rows(), late.rows()
-        if not any(row.arm == "ticket" for row in rows):
-            continue
-        complete = len(rows) == made.spec.planned
+    parts = head(
+        {network: [(m.method, m.sentence) for m in verdict.methods] for network, verdict in verdicts.items()},
+        {network: [c for m in verdict.methods for c in m.comparisons] for network, verdict in verdicts.items()},
+        early_sentence(fired),
+    )
+    for network, (rows, beside) in by_network.items():
+        complete = len(rows) == rows.study.planned
         parts += [
             f"## {network}",
-            "",
-            *([] if complete else [f"{len(rows)} of {made.spec.planned} runs finished.", ""]),
-        ]
-        parts += [
-            *lines(rows),
-            "",
-            "Intervals are of one comparison each; the claims behind them are corrected for all of them (Holm), so an",
-            "interval without 0 can be undecided.",
-            "",
-            *differences(judge(rows), made.spec),
-            "",
+            *([] if complete else [f"{len(rows)} of {rows.study.planned} runs finished."]),
+            "Mean ± sample standard deviation over seeds.",
+            lines(rows),
+            CAPTION,
+            differences(verdicts[network], rows.study),
             "### How early",
-            "",
             *early(beside),
-            "",
         ]
-        report(rows, store / f"{network}.html")
-        # latencies of these rows were measured while another training ran on the machine's other core
-        untimed = Rows([row.model_copy(update={"latency": None}) for row in rows], rows.study)
-        drawn = {path.name: path for path in draw(untimed, store / f"{network}-figures")}
-        drawn |= {
-            path.name: path for path in draw(beside, store / f"{network}-late-figures") if "drawn-at-end" in path.name
-        }
         for name, caption in FIGURES.items():
-            copy(drawn[name], results / f"rethinking-{network}-{name}")
-            parts += [f"![{caption}](rethinking-{network}-{name})", "", caption, ""]
+            parts += [f"![{caption}](rethinking-{network}-{name})", caption]
         parts += [
             "<details><summary>The verdict in full</summary>",
-            "",
-            "```",
-            str(judge(rows)),
-            "```",
-            "",
+            f"```\n{verdicts[network]}\n```",
             "</details>",
+            setting(rows),
         ]
-        parts += [""]
-    if results is not None:
-        (results / "rethinking-cifar.md").write_text("\n".join(parts), encoding="utf-8")
+    parts += ["## How it was made", made_by(PAGE.command), price(*sources)]
+    return "\n\n".join(parts) + "\n"
 
+
+def answer(*sources: Rows) -> str:
+    """What was shown in both networks together."""
+    studied = dict(zip(NETWORKS, sources[::2], strict=True))
+    verdicts = {network: judge(rows) for network, rows in studied.items()}
+    return answered({name: [c for m in verdict.methods for c in m.comparisons] for name, verdict in verdicts.items()})
+
+
+def figures(*sources: Rows) -> dict[str, bytes]:
+    from scratchcard.evidence.draw import draw  # here, since loading what draws takes a second
+
+    found = {}
+    for network, rows, beside in zip(NETWORKS, sources[::2], sources[1::2], strict=True):
+        # latencies of these rows were measured while another training ran on the machine's other core
+        untimed = Rows([row.model_copy(update={"latency": None}) for row in rows], rows.study)
+        with TemporaryDirectory() as folder:
+            drawn = {path.name: path for path in draw(untimed, Path(folder) / "all")}
+            late = draw(beside, Path(folder) / "late")
+            drawn |= {path.name: path for path in late if "drawn-at-end" in path.name}
+            found |= {f"rethinking-{network}-{name}": drawn[name].read_bytes() for name in FIGURES}
+    return found
+
+
+PAGE = Page(
+    name="rethinking-cifar",
+    question="Are a pruned network's weights worth inheriting, and are early-bird tickets early (small CIFAR-10)?",
+    command="python benchmarks/rethinking_cifar.py",
+    rows=[f"rethinking-{network}{part}" for network in NETWORKS for part in ("", "-how-early")],
+    write=write,
+    answer=answer,
+    figures=figures,
+    gone="Mostly undecided with so few seeds: shown is that filters cut by their L1 norm and fine-tuned at a small "
+    "rate are worse than the dense network and than fresh weights for as much computation; neither for slimming nor "
+    "for early birds is it shown that inherited weights matter, and early birds settled early in some searches of the "
+    "VGG-16 only.",
+)
 
 if __name__ == "__main__":
-    main()
+    main(PAGE, collect)

@@ -1,20 +1,24 @@
 """Is training the small network as much cheaper as its multiply-adds say? And what does slimming's penalty cost?
 
-python benchmarks/small_steps.py > docs/results/small-steps.md
+python benchmarks/small_steps.py measure
+python benchmarks/small_steps.py
 
-Training steps of the dense network and of the one with half of the channels take turns in one run, CPU seconds of one
-thread; so do steps with and without the penalty on scaling factors.
+The first command measures and writes docs/results/rows, then the page; the second writes the page again. Training
+steps of the dense network and of the one with half of the channels take turns in one run, CPU seconds of one thread;
+so do steps with and without the penalty on scaling factors.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pages import main, records_page, table
 from torch import nn
 
 from scratchcard.networks.compact import compact
@@ -59,24 +63,18 @@ def in_turns(*loops: Iterator[None]) -> list[list[float]]:
     return seconds
 
 
-def line(name: str, make: Callable[[], nn.Module], size: int) -> str:
-    """One network with and without half of its channels."""
+def measured(name: str, make: Callable[[], nn.Module], size: int) -> dict[str, Any]:
+    """One network with and without half of its channels: seconds of every turn, and the share of multiply-adds."""
     torch.manual_seed(0)
     model, x = make(), torch.randn(2, 3, size, size)
     sites = find_sites(model, x)
     plain = [name for name in sites.sites if name not in sites.choices and name not in sites.branches]
     small = compact(model, uniform_widths(sites, plain, 0.5), x, sites).module
-    share = cost(small, x).macs / cost(model, x).macs
     dense, halved = in_turns(stepping(model, size), stepping(small, size))
-    ratios = sorted(b / a for a, b in zip(dense, halved, strict=True))
-    taken = statistics.median(ratios)
-    return (
-        f"| {name} | {1000 * statistics.median(dense):.0f} | {1000 * statistics.median(halved):.0f} | {taken:.3f} "
-        f"[{ratios[1]:.3f}, {ratios[-2]:.3f}] | {share:.3f} | {taken / share:.2f} |"
-    )
+    return {"network": name, "dense": dense, "half": halved, "macs": cost(small, x).macs / cost(model, x).macs}
 
 
-def penalty() -> str:
+def penalty() -> dict[str, Any]:
     """What the penalty costs, by itself, against a step of the dense VGG-19."""
     torch.manual_seed(0)
     model = vgg_19()
@@ -88,30 +86,63 @@ def penalty() -> str:
     for step in range(1000):
         added.after_backward(step)
     each = (time.process_time() - began) / 1000
-    return (
-        f"The penalty on the {sum(isinstance(m, nn.BatchNorm2d) for m in model.modules())} scales of VGG-19 takes "
-        f"{1e6 * each:.0f} microseconds a step, {100 * each / statistics.median(dense):.3f} % of it (wanted: at most "
-        "0.5 %)."
-    )
+    scales = sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    return {"penalty": each, "step": statistics.median(dense), "scales": scales}
 
 
-def main() -> None:
+def collect(_: str) -> list[list[dict[str, Any]]]:
     torch.set_num_threads(1)
-    print("# Small means faster\n")
-    print(
-        f"A training step at batch {BATCH}, 32 pixels, CPU milliseconds of one thread; half of every site's units kept;"
-    )
-    print(
-        f"median of {TURNS} turns, in brackets the second lowest and the second highest. The last column is the step's"
-    )
-    print("share of the dense step, divided by the share of multiply-adds (wanted for VGG-19: at most 1.3).\n")
-    print("| network | dense, ms | half, ms | share of the step | share of MACs | step / MACs |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for name, (make, size) in NETWORKS.items():
-        print(line(name, make, size), flush=True)
-    print(f"\n{penalty()}\n\n```\npython benchmarks/small_steps.py > docs/results/small-steps.md\n```\n")
-    print(f"torch {torch.__version__}. Not measured on a GPU.")
+    asked = {"batch": BATCH, "turns": TURNS, "torch": torch.__version__}
+    return [[asked, penalty(), *(measured(name, make, size) for name, (make, size) in NETWORKS.items())]]
 
+
+def ratios(record: dict[str, Any]) -> list[float]:
+    return sorted(b / a for a, b in zip(record["dense"], record["half"], strict=True))
+
+
+def line(record: dict[str, Any]) -> list[str]:
+    found = ratios(record)
+    taken = statistics.median(found)
+    dense, half = (f"{1000 * statistics.median(record[name]):.0f}" for name in ("dense", "half"))
+    return [record["network"], dense, half, f"{taken:.3f} [{found[1]:.3f}, {found[-2]:.3f}]", f"{record['macs']:.3f}",
+            f"{taken / record['macs']:.2f}"]  # fmt: skip
+
+
+def write(records: Sequence[dict[str, Any]]) -> str:
+    """The page in Markdown."""
+    asked, added, *networks = records
+    parts = [
+        "# Small means faster",
+        f"A training step at batch {asked['batch']}, 32 pixels, CPU milliseconds of one thread; half of every site's "
+        f"units kept; median of {asked['turns']} turns, in brackets the second lowest and the second highest. The last "
+        "column is the step's share of the dense step, divided by the share of multiply-adds (wanted for VGG-19: at "
+        "most 1.3).",
+        table(["network", "dense, ms", "half, ms", "share of the step", "share of MACs", "step / MACs"],
+              map(line, networks)),
+        f"The penalty on the {added['scales']} scales of VGG-19 takes {1e6 * added['penalty']:.0f} microseconds a "
+        f"step, {100 * added['penalty'] / added['step']:.3f} % of it (wanted: at most 0.5 %).",
+        f"```\n{PAGE.command} measure\n{PAGE.command}\n```",
+        f"torch {asked['torch']}. Not measured on a GPU.",
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def answer(records: Sequence[dict[str, Any]]) -> str:
+    """A step's share of the dense one over the share of multiply-adds, network by network."""
+    told = (f"{record['network']} {statistics.median(ratios(record)) / record['macs']:.2f}" for record in records[2:])
+    return f"The small network's share of a step over its share of the multiply-adds: {', '.join(told)}."
+
+
+PAGE = records_page(
+    name="small-steps",
+    question="Is training the small network as much cheaper as its multiply-adds say?",
+    command="python benchmarks/small_steps.py",
+    rows=["small-steps"],
+    write=write,
+    answer=answer,
+    gone="Nearly, in a wide VGG-19; in narrow networks and a DenseNet a step costs more than its share of the "
+    "multiply-adds.",
+)
 
 if __name__ == "__main__":
-    main()
+    main(PAGE, collect)

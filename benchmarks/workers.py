@@ -1,6 +1,6 @@
 """How much two workers get done in the time of one: wall-clock of the same study, LeNet-300-100 on MNIST-shaped data.
 
-    python benchmarks/workers.py [rounds]
+    python benchmarks/overhead.py measure
 
 Each study begins in an empty store; the time includes starting the worker processes. Wants an otherwise idle machine
 of two cores or more; wanted >= 1.8x.
@@ -8,10 +8,10 @@ of two cores or more; wanted >= 1.8x.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,8 +24,8 @@ from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
 
 
-def seconds(workers: int, rounds: int) -> float:
-    """Run the study once; returns wall-clock seconds, printed with the pace once every worker had started."""
+def seconds(workers: int, rounds: int) -> dict[str, Any]:
+    """Run the study once: wall-clock seconds, and seconds a run once every worker had started."""
     chance = torch.Generator().manual_seed(0)
     inputs = torch.rand(20_000, 1, 28, 28, generator=chance)
     targets = torch.randint(0, 10, (20_000,), generator=chance)
@@ -40,16 +40,9 @@ def seconds(workers: int, rounds: int) -> float:
         taken = time.perf_counter() - began
         ends = sorted(path.stat().st_mtime for path in Path(store).glob("rows/*.json"))
         pace = (ends[-1] - ends[0]) / (len(ends) - workers)
-        print(f"workers={workers}: {len(ends)} runs in {taken:.1f} s, once started {pace:.2f} s a run", flush=True)
-    return taken
+    return {"workers": workers, "runs": len(ends), "seconds": taken, "pace": pace}
 
 
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    one, two = seconds(1, rounds), seconds(2, rounds)
-    ratio = one / two
-    print(f"two workers / one: {ratio:.2f}x  wanted >= 1.8: {'holds' if ratio >= 1.8 else 'MISSED'}")
-
-
-if __name__ == "__main__":
-    main()
+def measure(rounds: int = 3) -> list[dict[str, Any]]:
+    """The same study by one worker, then by two."""
+    return [seconds(workers, rounds) for workers in (1, 2)]

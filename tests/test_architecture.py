@@ -15,7 +15,7 @@ import scratchcard
 
 ROOT = Path(scratchcard.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-ORDER = [{"types", "words", "row"}, {"masks"}, {"networks"}, {"training"}, {"methods"}, {"study"}, {"cli"}]
+ORDER = [{"types", "words", "row", "earlier"}, {"masks"}, {"networks"}, {"training"}, {"methods"}, {"study"}, {"cli"}]
 """Rooms from the ground up; evidence stands beside them, the two faces (__init__, __main__) above."""
 FORBIDDEN = {"utils", "util", "common", "helper", "helpers", "manager", "engine", "process", "misc", "base"}
 TYPE_ONLY = {"study.workers": {"study.study", "study.connectivity"}}

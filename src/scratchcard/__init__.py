@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scratchcard.evidence.draw import draw as draw
     from scratchcard.evidence.report import report as report
+    from scratchcard.evidence.rows_file import read_rows as read_rows
+    from scratchcard.evidence.rows_file import write_rows as write_rows
     from scratchcard.evidence.verdict import judge as judge
     from scratchcard.masks.early_bird import EarlyBirdDetector as EarlyBirdDetector
     from scratchcard.methods import METHODS as METHODS
@@ -113,9 +115,11 @@ _HOMES = {
     "named_study": "study.named",
     "pattern_of": "methods.budgets",
     "read": "study.study",
+    "read_rows": "evidence.rows_file",
     "report": "evidence.report",
     "round_up": "networks.rounding",
     "save": "networks.saved",
+    "write_rows": "evidence.rows_file",
     "zoo": "networks",
 }
 __all__ = sorted(_HOMES)

@@ -11,6 +11,12 @@ FORMAT = 1
 """Version of the row and study files. A store of a higher version is refused."""
 
 
+VERSION = 2
+"""Of the identity of runs: raised when the meaning of a cause changes, so that rows of the old meaning are not taken
+for the new one. 2: controls that replace the weights of a rewound ticket train the whole schedule, crops scale with the
+image, SNIP scores in inference mode and GraSP at its temperature, re-init starts from the search's scaling factors."""
+
+
 class Frozen(BaseModel):
     """A validated, immutable record; unknown fields are refused."""
 
@@ -121,6 +127,36 @@ class Search(Frozen):
     """Of trainings that left no row of their own, because the search stopped them: as `Row.training_seconds`."""
 
 
+class Origin(Frozen):
+    """Which weights a method's tickets start from."""
+
+    weights: Literal["initial", "rewound", "trained", "given"]
+    """"initial": as they were drawn; "rewound": those of a step of the dense training; "trained": those that a training
+    ended with; "given": those of the trained model that was brought."""
+    step: int = 0
+    """The step that they are rewound to."""
+    resumes: bool = False
+    """Whether tickets go on with the schedule of the search that found them, from the step of their draw."""
+
+    @property
+    def trained(self) -> bool:
+        """Whether the tickets' weights were trained under a mask, or are the dense training's last ones."""
+        return self.weights == "trained"
+
+    @property
+    def words(self) -> str:
+        """What the weights are, for a sentence: "initial weights", "weights at step 500"."""
+        return self.of("weights")
+
+    def of(self, what: str) -> str:
+        """What something of these weights is called: "initial values", "values at step 500"."""
+        if self.weights == "rewound":
+            return f"{what} at step {self.step}"
+        return {"initial": f"initial {what}", "trained": f"trained {what}", "given": f"{what} that were brought"}[
+            self.weights
+        ]
+
+
 class Timing(Frozen):
     """Latency of one forward pass in evaluation mode."""
 
@@ -136,6 +172,8 @@ class Row(Frozen):
     """One finished run. `id` is the digest of its causes (RunSpec); everything else here is a result."""
 
     format: Literal[1] = FORMAT
+    version: int = 1
+    """Of the identity, see `VERSION`; 1 in rows from before it was recorded."""
     id: str
     task: str
     """Name of the task (its digest is one of the causes)."""
@@ -209,6 +247,8 @@ class MethodPlan(Frozen):
     """Density planned at each level; entry 0 is the dense network (1.0)."""
     primary: int
     """The level the verdict is about; all other levels are descriptive."""
+    origin: Origin | None = None
+    """Which weights its tickets start from; None in studies declared before this was recorded."""
     left_out: dict[str, str] = {}
     """Control of the study -> why it cannot be run on this method's tickets."""
 
@@ -217,6 +257,8 @@ class StudySpec(Frozen):
     """What a study declares before it runs: what is compared, at which level, by which margin."""
 
     format: Literal[1] = FORMAT
+    version: int = 1
+    """Of the identity of its runs, see `VERSION`."""
     name: str
     task: str
     task_digest: str
@@ -229,9 +271,17 @@ class StudySpec(Frozen):
     resolution: float = 0.0
     """The smallest step between two possible values of the metric, e.g. 1 / 360 for an accuracy on 360 test examples;
     0 for a continuous metric. Numbers that agree are known to agree only up to this."""
+    test_targets: int | None = None
+    """How many test examples (tokens, where every position has a target) the metric is measured on; None in studies
+    declared before this was recorded."""
     loss: str
     dense_given: bool = False
     """True when the person brought a trained dense model (Task.start): it was measured, not trained."""
+    constant: float | None = None
+    """The test metric of the best constant outputs that the training targets give; None where there are none such, and
+    in studies declared before this was recorded."""
+    one_draw: bool = False
+    """True where the model factory gives the same weights under every seed."""
     recipe: dict[str, Any]
     methods: dict[str, MethodPlan]
     planned: int | None = None

@@ -7,7 +7,8 @@ import torch
 
 from problems import digits, found, next_token
 from scratchcard.masks.compare import counts, density, distance
-from scratchcard.methods.arms import ARMS, PAPER, USUAL, FreshInit, Noise, OwnInit, RandomMask, Signs, refusal
+from scratchcard.methods.arms import ARMS, PAPER, USUAL, FreshInit, Noise, OwnInit, RandomMask, Signs
+from scratchcard.methods.fit import refusal
 from scratchcard.methods.at_init import AtInit
 from scratchcard.methods.imp import IMP, Continued
 from scratchcard.methods.ticket import Dense, End, Fresh, Narrow, Redrawn, Ticket

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from math import inf, nan
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from problems import TASKS, digits, next_token, planted, regression
+from problems import TASKS, digits, next_token, noise, planted, regression
 from scratchcard.masks.allocate import allocate
 from scratchcard.masks.compare import counts, density, nested
 from scratchcard.masks.schedule import SHARES, survivors
@@ -46,7 +47,7 @@ def scored(method, task, seed=0, mask=None, recipe=SHORT):
     """Scores of the weights that the method may cut, and the mask of everything."""
     found = method.weights(task)
     everything = whole(found)
-    scores = SCORES[method.score](task.at_start(seed), mask or everything, task, recipe, seed, method.examples)
+    scores = SCORES[method.score](task.at_start(seed), mask or everything, task, recipe, seed, method.look)
     return {weight.name: scores[weight.name] for weight in found if weight.prunable}, everything
 
 
@@ -144,7 +145,7 @@ def test_iterations_score_what_is_left_at_densities_that_fall_exponentially(scop
             assert abs(number[name] - size * (numbers[-1][name] / size) ** (done / 4)) <= 0.5
     for inner, outer in zip(masks[1:], masks, strict=False):
         assert nested(inner, outer)
-        scores = SCORES["snip"](task.at_start(0), outer, task, SHORT, 0, method.examples)
+        scores = SCORES["snip"](task.at_start(0), outer, task, SHORT, 0, method.look)
         keep = sum(kept_of(inner, scores).values()) if scope == "global" else kept_of(inner, scores)
         assert all(torch.equal(kept, inner[name]) for name, kept in select(scores, keep, outer).items())
 
@@ -167,10 +168,29 @@ def test_a_ticket_is_a_function_of_the_seed_and_of_the_weights_it_is_given(metho
     assert same == [True, False, method.score == "random"], "the weights matter, but to chance"
 
 
+@pytest.mark.parametrize(
+    ("score", "changed"), [("snip", {"mode": "train"}), ("grasp", {"mode": "inference"}), ("grasp", {"temperature": 1})]
+)
+def test_mode_and_temperature_reach_the_score_and_change_the_ticket(score, changed):
+    task = noise()
+    usual, other = (AtInit(score, rounds=1, rate=0.5, examples=64, **fields) for fields in ({}, changed))
+    found = [find(method, task)[0].subnetwork.mask for method in (usual, other)]
+    assert any(not torch.equal(found[0][name], kept) for name, kept in found[1].items())
+    scores, everything = scored(other, task)
+    keep = sum(kept_of(found[1], scores).values())
+    assert all(torch.equal(found[1][name], kept) for name, kept in select(scores, keep, everything).items())
+
+
 def test_a_method_is_named_by_what_is_unusual_about_it():
     labels = {
         "snip": AtInit("snip", scope="global", iterations=1),
         "snip-layer": AtInit("snip", scope="layer"),
+        "snip-train": AtInit("snip", mode="train"),
+        "grasp-inference": AtInit("grasp", mode="inference"),
+        "grasp-temperature-1": AtInit("grasp", temperature=1),
+        "grasp-iterations-2-inference-temperature-0.5-only-conv": AtInit(
+            "grasp", iterations=2, mode="inference", temperature=0.5, only=("conv",)
+        ),
         "synflow": AtInit("synflow", iterations=100),
         "synflow-erk-iterations-3": AtInit("synflow", scope="erk", iterations=3),
         "magnitude-at-init": AtInit("magnitude", scope="layer"),
@@ -180,6 +200,9 @@ def test_a_method_is_named_by_what_is_unusual_about_it():
     }
     assert {label: method.label for label, method in labels.items()} == {label: label for label in labels}
     assert AtInit("snip") == labels["snip"], "what is usual and what is written out are one method"
+    assert AtInit("snip") == AtInit("snip", mode="inference")
+    assert AtInit("grasp") == AtInit("grasp", mode="train")
+    assert repr(AtInit("grasp", temperature=1)) == repr(AtInit("grasp", temperature=1.0)), "one identity"
     assert AtInit("synflow") == labels["synflow"]
     assert [label for label in METHODS if label in NAMED] == [method.label for method in NAMED.values()]
 
@@ -191,6 +214,19 @@ def test_a_method_is_named_by_what_is_unusual_about_it():
         ({"scope": "globe"}, r"unknown scope 'globe'; did you mean 'global'\?"),
         ({"iterations": 0}, r"AtInit needs iterations of at least 1, got iterations=0"),
         ({"examples": 0}, r"AtInit needs examples of at least 1, got examples=0"),
+        ({"mode": "eval"}, r"unknown mode 'eval'; .*known: inference, train"),
+        *[
+            ({"score": score, "mode": "train"}, rf"a mode only for snip and grasp, .* got mode='train' for {score}")
+            for score in ("magnitude", "synflow", "random")
+        ],
+        *[
+            ({"score": score, "temperature": 2}, rf"a temperature only for grasp, got temperature=2 for {score}")
+            for score in ("magnitude", "snip", "synflow", "random")
+        ],
+        *[
+            ({"score": "grasp", "temperature": wrong}, rf"needs a positive temperature, got temperature={wrong}")
+            for wrong in (0, -1.0, inf, nan)
+        ],
         ({"rounds": 0}, r"AtInit needs at least one round, got rounds=0"),
         ({"rate": 1.0}, r"AtInit removes a fraction between 0 and 1 .* got rate=1.0"),
         ({"rate": {"conv": 0.2, "linear": 0.0}}, r"between 0 and 1 .* got rate=\{'conv': 0.2, 'linear': 0.0\}"),
@@ -375,14 +411,17 @@ def test_synflow_collapses_no_layer_of_vgg_11_where_one_shot_scores_do():
         if target == 0.01:  # and so the method, which protects them, has nothing to protect
             (ticket,) = find(method, task, recipe=recipe)
             assert all(torch.equal(mask[name], kept) for name, kept in ticket.subnetwork.mask.items())
-        for score in ("magnitude", "snip", "grasp"):
-            scores, everything = scored(AtInit(score), task, recipe=recipe)
-            fewest[score, target] = min(kept_of(plainly(scores, everything, round(size * target)), scores).values())
+        for one in (AtInit("magnitude"), AtInit("snip"), AtInit("snip", mode="train"), AtInit("grasp")):
+            scores, everything = scored(one, task, recipe=recipe)
+            kept = plainly(scores, everything, round(size * target))
+            fewest[one.label, target] = min(kept_of(kept, scores).values())
     assert fewest["synflow", 0.01] > 300
     assert fewest["synflow", 0.001] > 30
     # at 1 % initial magnitude alone starves one (the output layer, whose initial weights are small), at 0.1 % all do
-    assert fewest["magnitude", 0.01] <= 1
-    assert all(fewest[score, 0.001] <= 1 for score in ("magnitude", "snip", "grasp"))
+    # that look through the batch's own statistics; SNIP in inference mode, as published, does not
+    assert fewest["magnitude-at-init", 0.01] <= 1
+    assert all(fewest[label, 0.001] <= 1 for label in ("magnitude-at-init", "snip-train", "grasp"))
+    assert fewest["snip", 0.001] > 20
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import torch
 from problems import bottlenecks, corners, find, found, planted, regression, trainings
 from scratchcard.masks.compare import counts, digest
 from scratchcard.methods import budgets
-from scratchcard.methods.arms import ARMS, RETHINKING, refusal
+from scratchcard.methods.arms import ARMS, RETHINKING
+from scratchcard.methods.fit import refusal
 from scratchcard.methods.budgets import (
     AnotherInit,
     Guided,

@@ -10,7 +10,8 @@ import torch
 from problems import bottlenecks, corners, find, found, one_thread, perceptron, trainings
 from scratchcard.masks.compare import digest
 from scratchcard.methods import METHODS
-from scratchcard.methods.arms import ARMS, refusal
+from scratchcard.methods.arms import ARMS
+from scratchcard.methods.fit import refusal
 from scratchcard.methods.early_bird import EarlyBird
 from scratchcard.methods.filters import FilterPruning
 from scratchcard.methods.slimming import Slimming

@@ -39,7 +39,7 @@ VARIANTS = {
     "imp, global, rewound, rates": IMP(rounds=3, rewind=5, rate={"linear": 0.5, "output": 0.1, "conv": 0.2}),
 }
 every_method = pytest.mark.parametrize("method", VARIANTS.values(), ids=VARIANTS)
-REWINDING = {name: method for name, method in VARIANTS.items() if not (isinstance(method, IMP) and method.inherits)}
+REWINDING = {name: method for name, method in VARIANTS.items() if not (isinstance(method, IMP) and method.origin.trained)}
 every_task = pytest.mark.parametrize("task", [make() for make in TASKS.values()], ids=TASKS)
 DRAWN = {label: ARMS[label] for label in ("fresh-init", "random-mask-layerwise", "random-mask-global")}
 every_arm = pytest.mark.parametrize("arm", DRAWN.values(), ids=DRAWN)

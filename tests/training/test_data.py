@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Dataset, TensorDataset
 
-from scratchcard.training.augment import PADDING, augment
+from scratchcard.training.augment import augment, padding
 from scratchcard.training.data import Data, InMemory, Streamed, batches, order, sequential
 from scratchcard.training.splits import map_tensors
 
@@ -99,7 +99,7 @@ def test_reading_batches_leaves_the_global_random_state_alone():
     before, before_numpy = torch.get_rng_state(), str(np.random.get_state())
     list(islice(batches(Streamed(Squares(23, noise=True)), 5, seed=3), 6))
     list(islice(batches(numbered(23), 5, seed=3), 6))
-    augment(torch.zeros(2, 1, 8, 8), ("pad-crop", "flip"), 0, 0)
+    augment(torch.zeros(2, 1, 8, 8), ("pad-crop", "flip"), 0, 0, 0.125)
     assert torch.equal(before, torch.get_rng_state())
     assert str(np.random.get_state()) == before_numpy
 
@@ -258,44 +258,65 @@ def test_empty_splits_and_unindexable_or_unpaired_datasets_are_refused():
 images = st.tuples(st.integers(1, 6), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))
 
 
+@pytest.mark.parametrize(
+    ("side", "crop", "pixels"),
+    [
+        *[(32, 0.125, 4), (28, 0.125, 4), (27, 0.125, 3), (16, 0.125, 2), (224, 0.125, 28)],
+        *[(8, 0.125, 1), (3, 0.125, 1), (1, 0.125, 1), (32, 0.25, 8), (32, 0.03, 1), (7, 0.5, 4), (8, 0.5, 4)],
+    ],
+)
+def test_padding_is_a_share_of_the_side_with_halves_rounded_up_and_never_nothing(side, crop, pixels):
+    assert padding(side, crop) == pixels
+
+
 @settings(deadline=None)
-@given(images, seeds, st.integers(0, 1000))
-def test_every_augmented_image_is_a_possibly_mirrored_crop_of_the_padded_one(shape, seed, step):
+@given(images, seeds, st.integers(0, 1000), st.sampled_from([0.01, 0.125, 0.3, 0.5]))
+def test_every_augmented_image_is_a_possibly_mirrored_crop_of_the_padded_one(shape, seed, step, crop):
     x = torch.rand(shape)
-    out = augment(x, ("pad-crop", "flip"), seed, step)
-    assert torch.equal(out, augment(x.clone(), ("pad-crop", "flip"), seed, step))
-    padded = F.pad(x, (PADDING,) * 4)
+    out = augment(x, ("pad-crop", "flip"), seed, step, crop)
+    assert torch.equal(out, augment(x.clone(), ("pad-crop", "flip"), seed, step, crop))
     _, _, h, w = shape
+    high, wide = padding(h, crop), padding(w, crop)
+    padded = F.pad(x, (wide, wide, high, high))
     for image, source in zip(out, padded, strict=True):
         crops = source.unfold(1, h, 1).unfold(2, w, 1).permute(1, 2, 0, 3, 4).reshape(-1, *image.shape)
         assert any(torch.equal(c, image) or torch.equal(c, image.flip(2)) for c in crops)
 
 
-def test_crops_reach_every_offset_and_half_of_the_images_are_flipped():
-    x = torch.zeros(4000, 1, 9, 9)
-    x[:, 0, 4, 4] = 1
-    cropped = augment(x, ("pad-crop",), 0, 0).flatten(1).argmax(1)
-    counts = torch.bincount(cropped, minlength=81)
-    assert counts.min() > 20
-    assert counts.max() < 90
+@pytest.mark.parametrize(
+    ("height", "width", "crop", "up", "across"), [(9, 9, 4 / 9, 4, 4), (9, 33, 0.125, 1, 4), (33, 9, 0.125, 4, 1)]
+)
+def test_crops_reach_every_offset_equally_often_and_no_other(height, width, crop, up, across):
+    x = torch.zeros(4000, 1, height, width)
+    x[:, 0, height // 2, width // 2] = 1
+    at = augment(x, ("pad-crop",), 0, 0, crop).flatten(1).argmax(1)
+    reached = torch.bincount(at, minlength=height * width).view(height, width)
+    middle = reached[height // 2 - up : height // 2 + up + 1, width // 2 - across : width // 2 + across + 1]
+    assert middle.sum() == 4000
+    mean = 4000 / middle.numel()
+    assert middle.min() > mean - 4.5 * mean**0.5
+    assert middle.max() < mean + 4.5 * mean**0.5
+
+
+def test_half_of_the_images_are_flipped():
     ramp = torch.arange(4.0).expand(4000, 1, 4, 4)
-    flipped = augment(ramp, ("flip",), 0, 0)[:, 0, 0, 0] == 3
+    flipped = augment(ramp, ("flip",), 0, 0, 0.125)[:, 0, 0, 0] == 3
     assert 0.45 < flipped.float().mean() < 0.55
 
 
 def test_draws_differ_between_steps_seeds_and_images():
     x = torch.rand(64, 1, 12, 12)
     names = ("pad-crop", "flip")
-    assert not torch.equal(augment(x, names, 0, 0), augment(x, names, 0, 1))
-    assert not torch.equal(augment(x, names, 0, 0), augment(x, names, 1, 0))
+    assert not torch.equal(augment(x, names, 0, 0, 0.25), augment(x, names, 0, 1, 0.25))
+    assert not torch.equal(augment(x, names, 0, 0, 0.25), augment(x, names, 1, 0, 0.25))
     same = x[:1].expand(64, -1, -1, -1)
-    assert len(augment(same, names, 0, 0).flatten(1).unique(dim=0)) > 10
+    assert len(augment(same, names, 0, 0, 0.25).flatten(1).unique(dim=0)) > 10
 
 
 def test_unknown_augmentations_and_inputs_that_are_no_images_are_refused():
     with pytest.raises(ValueError, match="did you mean 'flip'"):
-        augment(torch.rand(1, 1, 4, 4), ("flipp",), 0, 0)
+        augment(torch.rand(1, 1, 4, 4), ("flipp",), 0, 0, 0.125)
     with pytest.raises(ValueError, match=r"got \[5, 3\]"):
-        augment(torch.rand(5, 3), ("flip",), 0, 0)
+        augment(torch.rand(5, 3), ("flip",), 0, 0, 0.125)
     with pytest.raises(ValueError, match="got a dict"):
-        augment({"x": torch.rand(1, 1, 4, 4)}, ("flip",), 0, 0)
+        augment({"x": torch.rand(1, 1, 4, 4)}, ("flip",), 0, 0, 0.125)

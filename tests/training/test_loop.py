@@ -1,5 +1,7 @@
 """The one loop: step s is a function of (seed, s), whoever trains and wherever they begin."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from scratchcard.networks.forward import read_state, state_digest, with_state
-from scratchcard.training.data import Data
+from scratchcard.training.augment import augment
+from scratchcard.training.data import Data, batches
 from scratchcard.training.evaluate import evaluate
 from scratchcard.training.loop import train
 from scratchcard.training.metrics import Metric
@@ -55,6 +58,17 @@ class Listens(nn.Module):
         if self.training:
             self.heard.append((x.clone(), torch.rand(4)))
         return x.flatten(1) @ self.weight.T
+
+
+def test_images_are_cropped_as_the_recipe_says():
+    for crop in (0.125, 0.5):
+        recipe = replace(SGD, augment=("pad-crop",), crop=crop)
+        model = Listens()
+        run(model, recipe)
+        feed = batches(DATA.train, recipe.batch_size, 0)
+        for step, (heard, _) in enumerate(model.heard):
+            inputs, _ = next(feed)
+            assert torch.equal(heard, augment(inputs, ("pad-crop",), 0, step, crop))
 
 
 @pytest.mark.parametrize("k", [1, 4, 5, 7, 11])  # 5 steps are an epoch

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from scratchcard.cli.report import check_place
-from scratchcard.cli.study import DataOptions, Settings, TaskName, seeds_of, study_of
+from scratchcard.cli.study import DataOptions, Settings, TaskName, end_of, seeds_of, study_of
 from scratchcard.evidence.figures.lottery import lottery_figure
 from scratchcard.evidence.lottery import answer, drawn
 from scratchcard.evidence.plate import SUFFIXES, Plate, write_plate
@@ -67,6 +67,7 @@ def lottery(
     )
     for path in write_plate(made, figure):
         typer.echo(f"figure: {path}")
+    end_of(*(rows for _, rows in found))
 
 
 def _rates(text: str | None, own: float) -> list[float]:

@@ -1,4 +1,4 @@
-"""`scratchcard report STORE`: the verdict and the report of a study, from its rows alone."""
+"""`scratchcard report STORE|FILE`: the verdict and the report of a study, from its rows alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from scratchcard.evidence.draw import FORMATS, check_format, draw
 from scratchcard.evidence.report import report as write_report
+from scratchcard.evidence.rows_file import SUFFIX, read_rows
 from scratchcard.evidence.summary import markdown
 from scratchcard.evidence.verdict import judge
 from scratchcard.study.study import read
@@ -27,7 +28,12 @@ def check_place(path: Path) -> None:
 
 
 def report(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of finished runs, as given to study --store.")],
+    store: Annotated[
+        Path,
+        typer.Argument(
+            metavar="STORE", help=f"Folder of finished runs, as given to study --store, or a {SUFFIX} file of rows."
+        ),
+    ],
     name: Annotated[str | None, typer.Option("--study", help="Which study, by name; default: the latest.")] = None,
     to: Annotated[Path, typer.Option("--report", help="Where the report goes.")] = Path("report.html"),
     figures: Annotated[
@@ -42,7 +48,8 @@ def report(
     check_place(to)
     if figures is not None:
         check_format(figures)
-    studies = read(store)
+    one_file = store.is_file() or store.name.endswith(SUFFIX)
+    studies = [read_rows(store)] if one_file else read(store)
     if not studies:
         raise ValueError(f"the store {store} has no study in it yet; run scratchcard study TASK --store {store} first")
     names = [rows.study.name for rows in studies]

@@ -12,9 +12,11 @@ import typer
 
 from scratchcard.cli.report import check_place
 from scratchcard.evidence.report import report as write_report
+from scratchcard.evidence.summary import finished
 from scratchcard.evidence.verdict import judge
 from scratchcard.methods import METHODS
 from scratchcard.methods.ticket import Method
+from scratchcard.row import Rows
 from scratchcard.study.named import named_study, with_recipe
 from scratchcard.study.study import Study, cores
 from scratchcard.training.recipe import Recipe
@@ -86,7 +88,17 @@ def study(
         return
     rows = asked.run(workers=workers)
     typer.echo(judge(rows))
-    typer.echo(f"\nreport: {write_report(rows, to)}")
+    if finished(rows):
+        typer.echo(f"\nreport: {write_report(rows, to)}")
+    end_of(rows)
+
+
+def end_of(*studies: Rows) -> None:
+    """End with exit code 1 where runs failed, so that a script that started the study knows."""
+    failed = sum(row.status == "failed" for rows in studies for row in rows)
+    if failed:
+        typer.echo(f"{failed} run{'s' if failed > 1 else ''} failed; the same command tries again", err=True)
+        raise typer.Exit(1)
 
 
 def study_of(task: str, settings: list[str] | None, data: list[str] | None) -> Study:

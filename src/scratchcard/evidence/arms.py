@@ -1,10 +1,15 @@
-"""What each arm is in words, what its losing to the ticket means, and which controls it stands among."""
+"""What each arm is in words, what its losing to the ticket means, and which controls it stands among.
+
+What a control changes depends on what the ticket starts from: "the initial weights" is said of initial weights alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from scratchcard.row import Origin
 
 Family = Literal["weights", "noise", "signs", "mask", "budget", "network"]
 
@@ -35,31 +40,31 @@ class Control:
 _SHUFFLED = "it matters which weights of a layer are kept"
 _ON_TOP = ", with the ticket's own steps (fine-tuning) on top"
 _CONTROLS = {
-    "fresh-init": Control("weights", "fresh weights in the same mask", "the initial weights matter"),
+    "fresh-init": Control("weights", "fresh weights in the same mask", "the {weights} matter"),
     "own-init-resample": Control(
         "weights",
-        "weights drawn for each layer from the ticket's own initial values",
-        "it matters where the initial values are, not only how they are distributed",
+        "weights drawn for each layer from the ticket's own {values}",
+        "it matters where the {values} are, not only how they are distributed",
     ),
     "own-init-shuffle": Control(
         "weights",
-        "the ticket's own initial values permuted within each layer",
-        "it matters where the initial values are",
+        "the ticket's own {values} permuted within each layer",
+        "it matters where the {values} are",
     ),
     "sign-redrawn": Control(
         "signs",
-        "the signs of the ticket's initial values with magnitudes drawn anew",
-        "the magnitudes of the initial values matter, not only their signs",
+        "the signs of the ticket's {values} with magnitudes drawn anew",
+        "the magnitudes of the {values} matter, not only their signs",
         explains=False,
     ),
     "sign-constant": Control(
         "signs",
-        "the signs of the ticket's initial values with one magnitude per layer",
-        "the magnitudes of the initial values matter, not only their signs",
+        "the signs of the ticket's {values} with one magnitude per layer",
+        "the magnitudes of the {values} matter, not only their signs",
         explains=False,
     ),
     "random-sign-constant": Control(
-        "signs", "random signs with one magnitude per layer", "signs or magnitudes of the initial values matter"
+        "signs", "random signs with one magnitude per layer", "signs or magnitudes of the {values} matter"
     ),
     "random-mask-layerwise": Control("mask", "a random mask with the same density in every layer", _SHUFFLED),
     "random-mask-global": Control(
@@ -68,7 +73,7 @@ _CONTROLS = {
         "it matters which weights of the network are kept",
     ),
     "shuffled-mask": Control(
-        "mask", "the mask shuffled within each layer, with the original weights at the new places", _SHUFFLED
+        "mask", "the mask shuffled within each layer, with the network's {weights} at the new places", _SHUFFLED
     ),
     "inverted-scores": Control(
         "mask", "a mask of the lowest-scored weights, as many in each layer", "the order of the scores matters"
@@ -87,18 +92,17 @@ _CONTROLS = {
     "scratch-e": Control(
         "budget",
         "the pruned architecture with fresh weights, trained for as many epochs as the dense network",
-        "the inherited weights matter, at the dense network's epochs",
+        "the {weights} matter, at the dense network's epochs",
     ),
     "scratch-b": Control(
         "budget",
         "the pruned architecture with fresh weights, trained for as many operations as the dense network",
-        "the inherited weights matter, at the dense network's computation",
+        "the {weights} matter, at the dense network's computation",
     ),
     "scratch-b-strict": Control(
         "budget",
-        "the pruned architecture with fresh weights, trained for as many operations as the large network before it "
-        f"was cut{_ON_TOP}",
-        "the inherited weights matter, at the same computation with fine-tuning counted",
+        f"the pruned architecture with fresh weights, trained for as many operations as the search took{_ON_TOP}",
+        "the {weights} matter, at the same computation with the ticket's own steps counted",
     ),
     "lottery-init": Control(
         "weights",
@@ -127,6 +131,12 @@ _CONTROLS = {
         "a structure made from the averages per stage of a ticket found elsewhere, with fresh weights",
         "it matters that the ticket was found here",
     ),
+    "dense-for-the-search": Control(
+        "network",
+        "the dense network, trained for as many operations as search and ticket together",
+        "the search gives more than training the dense network for as long",
+        explains=False,
+    ),
     "search": Control(
         "network",
         "the whole network as the search left it, before anything was cut from it",
@@ -146,14 +156,50 @@ WHOLE = {
 """The two arms that are no controls."""
 
 
-def control(arm: str) -> Control:
-    """A control in words; one that is not known, e.g. a user's own, is called by its label."""
+SAME_STEPS = "-same-steps"
+INITIAL = Origin(weights="initial")
+
+
+def control(arm: str, origin: Origin = INITIAL) -> Control:
+    """A control in words; one that is not known, e.g. a user's own, is called by its label.
+
+    Args:
+        arm: its label.
+        origin: what the ticket that it stands beside starts from.
+    """
+    found = _template(arm)
+    words = {"weights": origin.words, "values": origin.of("values")}
+    return replace(found, what=_filled(found.what, words), cause=_filled(found.cause, words))
+
+
+def _filled(text: str, words: dict[str, str]) -> str:
+    for name, word in words.items():
+        text = text.replace(f"{{{name}}}", word)
+    return text
+
+
+def _template(arm: str) -> Control:
+    if arm.endswith(SAME_STEPS):
+        found = _template(arm.removesuffix(SAME_STEPS))
+        return replace(
+            found,
+            what=f"{found.what}, trained for the ticket's own steps",
+            cause=f"{found.cause}, or the steps before the ticket's own do",
+        )
+    if arm.startswith("dense-times-"):
+        times = arm.removeprefix("dense-times-")
+        return Control(
+            "network",
+            f"the dense network, trained {times} times as long",
+            f"the ticket has more than training the dense network {times} times as long gives",
+            explains=False,
+        )
     if arm.startswith("noise-"):
         size = arm.removeprefix("noise-")
         return Control(
             "noise",
-            f"the ticket's initial values with noise of {size} standard deviations of their layer",
-            f"the initial values matter more finely than {size} standard deviations",
+            f"the ticket's {{values}} with noise of {size} standard deviations of their layer",
+            f"the {{values}} matter more finely than {size} standard deviations",
             explains=False,
         )
     whole, capped, times = arm.partition("-cap-")
@@ -168,11 +214,15 @@ def control(arm: str) -> Control:
     return _CONTROLS.get(arm, Control("network", arm, f"what {arm} changes matters"))
 
 
-def described(arm: str) -> str:
-    """An arm as the report explains it."""
+def described(arm: str, origins: Sequence[Origin] = (INITIAL,)) -> str:
+    """An arm as the report explains it, beside tickets that start from such weights."""
     if arm in WHOLE:
         return WHOLE[arm]
-    found = control(arm)
+    if len({origin.words for origin in origins}) == 1:
+        found = control(arm, origins[0])
+    else:
+        found, words = _template(arm), {"weights": "weights the ticket starts from", "values": "values it starts from"}
+        found = replace(found, what=_filled(found.what, words), cause=_filled(found.cause, words))
     what = "an arm of this study's own" if found.what == arm else found.what
     return f"{what}; where it loses to the ticket, {found.cause}"
 

@@ -12,6 +12,8 @@ FEW_SEEDS = 3
 CONTROLS = ("fresh-init", "random-mask-layerwise", "random-mask-global")
 OF_UNITS = ("scratch-e", "scratch-b", "uniform-width")
 """Controls without which a smaller network, trained from inherited weights, is not known to be worth its search."""
+LONGER = "dense-for-the-search"
+"""The control without which no ticket is called better than the dense network."""
 
 
 def run_name(row: Row) -> str:
@@ -24,7 +26,7 @@ def run_name(row: Row) -> str:
 def lost(rows: Rows) -> list[str]:
     """One sentence per run that diverged or failed, by name."""
     return [
-        f"{run_name(row)} {row.status}" + (f": {row.message}" if row.message else ".")
+        f"{run_name(row)} {row.status}" + (f": {row.message}" if row.message else "") + "."
         for row in rows
         if row.status != "done"
     ]
@@ -61,12 +63,15 @@ def not_measured(rows: Rows) -> list[str]:
     run = {row.arm for row in rows}
     if idle := [arm for arm in study.arms if arm not in run]:
         sentences.append(f"Arms that were planned and have no run: {', '.join(idle)}.")
-    wanted = OF_UNITS if units_were_cut(rows) else CONTROLS
+    inherited = any(plan.origin is not None and plan.origin.trained for plan in study.methods.values())
+    wanted = (*(OF_UNITS if units_were_cut(rows) else OF_UNITS[:2] if inherited else CONTROLS), LONGER)
     if absent := [arm for arm in wanted if arm not in study.arms]:
         sentences.append(f"Controls that were not planned: {', '.join(absent)}.")
     if study.control_levels is not None and {*study.arms} - {"dense", "ticket"}:
         levels = ", ".join(map(str, study.control_levels)) or "no other"
         sentences.append(f"Controls at every level: besides the primary level they were planned at {levels}.")
+    if longer := [arm for arm in study.arms if arm.startswith("dense-") and arm in run]:
+        sentences.append(f"{', '.join(longer)} at other levels: run at the primary one alone.")
     for arm, why in dict.fromkeys((arm, why) for plan in study.methods.values() for arm, why in plan.left_out.items()):
         methods = ", ".join(name for name, plan in study.methods.items() if plan.left_out.get(arm) == why)
         sentences.append(f"The control {arm} of {methods}: {why}.")

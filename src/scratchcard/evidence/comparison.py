@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from scratchcard.evidence.statistics import Floats, holm, paired
-from scratchcard.evidence.summary import difference_text
+from scratchcard.evidence.summary import covers, difference_text
 from scratchcard.row import Row, Rows, StudySpec
 
 Claim = Literal["better", "worse", "equivalent", "undecided"]
@@ -48,7 +48,7 @@ class Comparison:
     claim: Claim
     """What was shown; "better" if also equivalent, "equivalent" if also worse. Descriptive: nothing."""
     missing: list[str]
-    """Runs of either side that were not finished, in words."""
+    """Runs of either side that do not count, in words."""
     primary: bool
     text: str = ""
     """The comparison as the verdict prints it."""
@@ -144,23 +144,34 @@ def margin_text(comparison: Comparison, study: StudySpec) -> str:
 
 def _per_seed(rows: Rows, method: str, level: int, arm: str, value: Value) -> tuple[dict[int, float], list[str]]:
     values: dict[int, list[float]] = defaultdict(list)
-    missing, ran = [], set()
+    without: dict[str, list[int]] = defaultdict(list)
+    ran = set()
     for row in rows:
         if row.arm != arm or (arm != "dense" and (row.method, row.level) != (method, level)):
             continue
         ran.add(row.seed)
-        number = value(row) if row.status == "done" else None
+        untrained = arm not in ("dense", "ticket") and row.curve is not None and len(set(row.curve.steps)) == 1
+        number = value(row) if row.status == "done" and not untrained else None
         if number is not None:
             values[row.seed].append(number)
             continue
-        draw = f", draw {row.replicate}" if row.replicate else ""
-        reason = row.status if row.status != "done" else "has no such measurement"
-        missing.append(f"{arm} seed {row.seed}{draw} {reason}" + (f" ({row.message})" if row.message else ""))
+        measured = "had no step to be trained for" if untrained else "has no such measurement"
+        without[row.status if row.status != "done" else measured].append(row.seed)
+    one_for_all = arm == "dense" and rows.study.dense_given and bool(values)
+    if not one_for_all:
+        without["not run"] = [seed for seed in rows.study.seeds if seed not in ran]
     means = {seed: fmean(numbers) for seed, numbers in values.items()}
-    if arm == "dense" and rows.study.dense_given and means:
+    missing = [f"{arm} {reason} ({_seeds(seeds)})" for reason, seeds in without.items() if seeds]
+    if one_for_all:
         given = fmean(means.values())  # one given model stands beside every seed
         return {seed: means.get(seed, given) for seed in {*rows.study.seeds, *means}}, missing
-    return means, missing + [f"{arm} seed {seed} not run" for seed in rows.study.seeds if seed not in ran]
+    return means, missing
+
+
+def _seeds(seeds: list[int]) -> str:
+    """Seeds in words, several lost draws of one counted."""
+    each = [f"{seed}{f' x {n}' if (n := seeds.count(seed)) > 1 else ''}" for seed in sorted(set(seeds))]
+    return f"seed{'s' if len(each) > 1 else ''} {', '.join(each)}"
 
 
 def _margin(rows: Rows) -> float:
@@ -209,7 +220,7 @@ def _claimed(study: StudySpec, comparison: Comparison, difference: float, equiva
 
 def _worded(study: StudySpec, comparison: Comparison) -> Comparison:
     c = comparison
-    text = f"ticket vs {c.arm}: {effect_text(c, study)}, n = {c.n}"
+    text = f"ticket vs {c.arm}: {effect_text(c, study)}, n = {c.n} ({covers(study)})"
     if c.primary:
         both = max(c.adjusted_difference, c.adjusted_equivalence) <= study.alpha
         also = {"better": " and equivalent", "equivalent": " and worse"}.get(c.claim, "") if both else ""

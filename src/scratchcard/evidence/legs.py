@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
+from scratchcard.evidence.caveats import FEW_SEEDS
 from scratchcard.evidence.comparison import Comparison, differences, margin_text, metric
+from scratchcard.evidence.fate import fate_of, seeds_text
 from scratchcard.evidence.statistics import p_above, p_below, t_interval
 from scratchcard.evidence.summary import difference_text
 from scratchcard.row import Row, Rows, StudySpec
@@ -18,7 +20,7 @@ class Leg:
     """One of the three conditions of a winning ticket (Frankle & Carbin 2019, section 1)."""
 
     name: Literal["accuracy", "training time", "size"]
-    status: Literal["holds", "fails", "undecided", "censored"]
+    status: Literal["holds", "fails", "undecided", "censored", "not observed"]
     text: str
 
     def __str__(self) -> str:
@@ -50,8 +52,11 @@ def _accuracy(rows: Rows, dense: Comparison) -> Leg:
     study = rows.study
     numbers, _ = differences(rows, dense.method, dense.level, "dense", metric(study))
     alpha = alpha_per_method(study)
-    if dense.n < 2:
-        return Leg("accuracy", "undecided", f"seeds with both runs finished: {dense.n}, at least 2 needed")
+    tickets = fate_of(rows, dense.method, dense.level, "ticket")
+    if tickets.diverged:
+        return Leg("accuracy", "fails", f"the training of {seeds_text(tickets.diverged)} diverged")
+    if dense.n < FEW_SEEDS:
+        return Leg("accuracy", "undecided", f"seeds with both runs finished: {dense.n}, at least {FEW_SEEDS} needed")
     low, high = (float(end) for end in t_interval(numbers, 2 * alpha, study.resolution))
     bound = f"at most {margin_text(dense, study)} below is allowed"
     if p_above(numbers, -dense.margin, study.resolution) <= alpha or dense.claim == "better":
@@ -65,7 +70,14 @@ def _accuracy(rows: Rows, dense: Comparison) -> Leg:
 def _training_time(rows: Rows, dense: Comparison) -> Leg:
     study = rows.study
     if study.dense_given:
-        return Leg("training time", "undecided", "the dense network was given trained; its training was not observed")
+        return Leg("training time", "not observed", "the dense network was given trained, and its training not seen")
+    origin = study.methods[dense.method].origin
+    if origin is not None and origin.trained and not origin.resumes:
+        return Leg(
+            "training time",
+            "not observed",
+            "its tickets start from trained weights, so that their own steps are not how long they took to train",
+        )
 
     def log_step(row: Row) -> float | None:
         return None if row.early_stop is None else math.log(max(row.early_stop.step, 1))
@@ -75,8 +87,8 @@ def _training_time(rows: Rows, dense: Comparison) -> Leg:
         steps = " or ".join(sorted(map(str, own)))
         return Leg(
             "training time",
-            "undecided",
-            f"trained for {steps} steps of its own recipe after its search, which the dense network's do not measure",
+            "not observed",
+            f"trained for {steps} steps of its own recipe, which the dense network's do not measure",
         )
     logs, _ = differences(rows, dense.method, dense.level, "dense", log_step)
     if len(logs) < 2:
@@ -87,7 +99,7 @@ def _training_time(rows: Rows, dense: Comparison) -> Leg:
     grain = study.recipe.get("eval_every", 0) / max(fmean(stops), 1)
     low, high = (math.exp(float(end)) for end in t_interval(logs, 2 * alpha, grain))
     text = (
-        f"early-stop step {math.exp(fmean(logs)):.2f} [{low:.2f}, {high:.2f}] times the dense one's; "
+        f"early-stop step {math.exp(fmean(logs)):.2f} [{low:.2f}, {high:.2f}] times the dense one's (over seeds); "
         f"at most {1 + study.time_margin:.2f} allowed"
     )
     # A censored step can only be later than seen: late tickets may hide a failure, late dense runs a success.

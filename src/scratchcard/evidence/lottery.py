@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from scratchcard.evidence.caveats import FEW_SEEDS
 from scratchcard.evidence.statistics import Paired, paired
+from scratchcard.evidence.summary import covers
 from scratchcard.row import Row, Rows, StudySpec
 
 PAIRS = {"unstructured": ("ticket", "fresh-init"), "structured": ("lottery-init", "another-init")}
@@ -58,8 +60,8 @@ def answer(lottery: Sequence[Drawn], study: StudySpec) -> str:
         d = one.difference
         spread = "" if d.n < 2 else f" [{factor * float(d.low):+.2f}, {factor * float(d.high):+.2f}]"
         verdict = (
-            "one seed says nothing about chance"
-            if d.n < 2
+            f"undecided, at least {FEW_SEEDS} seeds are needed"
+            if d.n < FEW_SEEDS
             else "the original initial weights are better"
             if d.low > 0
             else "fresh weights are better"
@@ -70,7 +72,7 @@ def answer(lottery: Sequence[Drawn], study: StudySpec) -> str:
             f"{one.structure}, learning rate {one.rate:g}: original minus fresh {factor * float(d.mean):+.2f}{unit}"
             f"{spread} (n = {d.n}): {verdict}."
         )
-    told.append(f"{interval(lottery, study)}s in brackets.")
+    told.append(f"{interval(lottery, study)}s in brackets, {covers(study)}.")
     return " ".join(sentence[0].upper() + sentence[1:] for sentence in told)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from scratchcard.evidence.arms import described
+from scratchcard.evidence.arms import INITIAL, described
 from scratchcard.evidence.caveats import lost, mixed, not_measured
 from scratchcard.evidence.checklist import SOURCE, checklist
 from scratchcard.evidence.comparison import Comparison, effect_text
@@ -25,7 +25,7 @@ from scratchcard.evidence.said import counted, notes
 from scratchcard.evidence.savings import HEADER as SAVINGS
 from scratchcard.evidence.savings import lines as saving_lines
 from scratchcard.evidence.savings import savings
-from scratchcard.evidence.summary import CONVENTION, density_text, difference_text, finished
+from scratchcard.evidence.summary import CONVENTION, covers, density_text, difference_text, finished
 from scratchcard.evidence.verdict import MethodVerdict, judge
 from scratchcard.row import Rows, StudySpec
 
@@ -96,9 +96,13 @@ def report(rows: Rows, path: str | Path) -> Path:
             }
             for said in verdict.methods
         ],
-        arms={arm: described(arm) for arm in dict.fromkeys([*study.arms, *sorted({row.arm for row in rows})])},
+        arms={
+            arm: described(arm, [plan.origin or INITIAL for plan in study.methods.values()])
+            for arm in dict.fromkeys([*study.arms, *sorted({row.arm for row in rows})])
+        },
         convention=CONVENTION,
         confidence=f"{100 * (1 - study.alpha):g} %",
+        covers=covers(study),
         mixed=mixed(rows),
         lost=lost(rows),
         not_measured=not_measured(rows),

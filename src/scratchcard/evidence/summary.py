@@ -190,6 +190,12 @@ def difference_text(value: float, study: StudySpec) -> str:
     return f"{100 * value:+.2f} pp" if study.metric_is_fraction else f"{value:+.4g}"
 
 
+def covers(study: StudySpec, how_many: str = "") -> str:
+    """What an interval of a study covers, in words: "over seeds; for these 360 test examples"; "over 5 seeds; ..."."""
+    number = study.test_targets or (round(1 / study.resolution) if study.resolution else None)
+    return f"over {how_many}seeds; for " + (f"these {number:,} test examples" if number else "this test data")
+
+
 def sd_text(value: float, study: StudySpec) -> str:
     """A standard deviation of the study's metric as printed, in percentage points for a fraction."""
     return difference_text(value, study).lstrip("+")

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
-from scratchcard.evidence.arms import control
-from scratchcard.evidence.caveats import FEW_SEEDS
+from scratchcard.evidence.arms import INITIAL, control
+from scratchcard.evidence.caveats import FEW_SEEDS, LONGER
 from scratchcard.evidence.comparison import (
     Comparison,
     compare,
@@ -16,31 +16,34 @@ from scratchcard.evidence.comparison import (
     margin_text,
     metric,
 )
+from scratchcard.evidence.fate import fate_of, told
+from scratchcard.evidence.first import first_of_all
 from scratchcard.evidence.legs import Leg, alpha_per_method, legs_of
 from scratchcard.evidence.said import unsettled
 from scratchcard.evidence.statistics import MOST_SEEDS, mean_sd, p_below, seeds_needed
-from scratchcard.evidence.summary import density_text, difference_text
+from scratchcard.evidence.summary import covers, density_text, difference_text
 from scratchcard.evidence.tradeoff import units_were_cut
-from scratchcard.row import Rows, StudySpec
+from scratchcard.row import Origin, Rows, StudySpec
 
 
 class Outcome(Enum):
     """Everything a verdict can say, as templates; from the best answer to the worst."""
 
-    BETTER_AND_SMALLER = "Better and smaller: {ticket} beats dense by {effect}, {n} of {seeds} seeds."
-    MATCHING_AND_SMALLER = (
-        "Matching and smaller: {ticket} is within {margin} of dense ({effect}, {n} of {seeds} seeds)."
-    )
+    BETTER_AND_SMALLER = "Better and smaller: {ticket} beats dense by {effect} {covered}."
+    MATCHING_AND_SMALLER = "Matching and smaller: {ticket} is within {margin} of dense: {effect} {covered}."
     EXPLAINED_BY_A_CONTROL = (
-        "Explained by a control: {ticket} is as good as dense ({effect}, {n} of {seeds} seeds), "
-        "but {control} does as well."
+        "Explained by a control: {ticket} is as good as dense, {effect} {covered}, but {control} does as well."
     )
-    SMALLER_AT_A_PRICE = "Smaller at a price: {ticket} costs {effect} against dense, {n} of {seeds} seeds."
-    UNDECIDED = "Undecided: {ticket} against dense: {effect}, {n} of {seeds} seeds; {more}."
+    SMALLER_AT_A_PRICE = "Smaller at a price: {ticket} costs {effect} against dense {covered}."
+    UNDECIDED = "Undecided: {ticket} against dense: {effect} {covered}; {more}."
     NO_SMALLER_MATCH = (
-        "No smaller match: at {levels} the ticket is worse than dense by more than {margin}; {ticket}: {effect}, "
-        "{n} of {seeds} seeds."
+        "No smaller match: at {levels} the ticket is worse than dense by more than {margin}; {ticket}: {effect} "
+        "{covered}."
     )
+    DIVERGES = (
+        "Diverges: {ticket} diverged in {lost} of {seeds} seeds; where it did not, {effect} against dense {covered}."
+    )
+    FAILED = "Failed: {ticket} has no finished run in any of {seeds} seeds; {lost} diverged or failed."
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class MethodVerdict:
     sentence: str
     why: str
     """What the controls say about the cause, as a sentence."""
+    lost: list[str]
+    """Runs that diverged or failed, each cause once, as sentences: they are said before anything else."""
     caveats: list[str]
     """What the judged tickets are not, though their accuracy does not show it, as sentences."""
     comparisons: list[Comparison]
@@ -75,7 +80,7 @@ class MethodVerdict:
         return "no" if any(leg.status == "fails" for leg in self.legs) else "not shown"
 
     def __str__(self) -> str:
-        lines = [self.sentence, *self.caveats, self.why, *map(str, self.comparisons), *map(str, self.legs)]
+        lines = [self.sentence, *self.lost, *self.caveats, self.why, *map(str, self.comparisons), *map(str, self.legs)]
         return "\n  ".join([*lines, f"Winning ticket: {self.won}."])
 
 
@@ -87,15 +92,16 @@ class Verdict:
     methods: list[MethodVerdict]
     sentence: str
     """The sentence of the method with the best outcome; of equals, the smallest ticket's."""
+    first: list[str]
+    """What has to be known before any sentence is read, e.g. that the dense network has learnt nothing."""
+    convention: str
+    """How its numbers are to be read."""
 
     def __str__(self) -> str:
-        convention = (
-            "Differences are per seed, positive = ticket better; [interval] of one comparison by itself; p-values, and "
-            "so claims, are corrected for all of them: an interval without 0 can be undecided."
-        )
+        before = [*self.first] if self.first else []
         if len(self.methods) == 1:  # its sentence is the headline
-            return f"{self.study}: {self.methods[0]}\n\n{convention}"
-        return "\n\n".join([f"{self.study}: {self.sentence}", *map(str, self.methods), convention])
+            return "\n\n".join([*before, f"{self.study}: {self.methods[0]}", self.convention])
+        return "\n\n".join([*before, f"{self.study}: {self.sentence}", *map(str, self.methods), self.convention])
 
 
 def judge(rows: Rows) -> Verdict:
@@ -116,29 +122,44 @@ def judge(rows: Rows) -> Verdict:
     family = sum(c.primary for c in found)
     methods = [_method(rows, name, [c for c in found if c.method == name], family) for name in rows.study.methods]
     best = min(methods, key=lambda verdict: (list(Outcome).index(verdict.outcome), verdict.density))
-    return Verdict(rows.study.name, methods, best.sentence)
+    return Verdict(rows.study.name, methods, best.sentence, first_of_all(rows), _convention(rows.study))
+
+
+def _convention(study: StudySpec) -> str:
+    better = "" if study.higher_is_better else f"; {study.metric} is better lower, so + means a lower one"
+    return (
+        f"Differences are per seed, + = ticket better{better}. [interval]: of one comparison by itself, "
+        f"{covers(study)}. p-values, and so claims, are corrected for all comparisons: an interval without 0 can be "
+        "undecided."
+    )
 
 
 def _method(rows: Rows, method: str, own: list[Comparison], family: int) -> MethodVerdict:
-    study = rows.study
+    study, plan = rows.study, rows.study.methods[method]
     dense, *controls = (c for c in own if c.primary)
-    as_good = [
-        c for c in controls if control(c.arm).explains and (c.adjusted_equivalence <= study.alpha or c.claim == "worse")
-    ]
-    levels = {dense.level, *range(1, len(study.methods[method].densities))}
-    needed, without = None, _missing_for_better(rows, dense, controls)
-    if dense.claim in ("better", "equivalent") and as_good:
+    tickets = fate_of(rows, method, dense.level, "ticket")
+    levels = {dense.level, *range(1, len(plan.densities))}
+    as_good = _as_good(rows, controls, plan.origin or INITIAL)
+    worse_everywhere = _worse_at_every_level(rows, method, levels, dense.margin)
+    needed, more = None, ""
+    good = dense.claim in ("better", "equivalent")
+    without = _missing_for_better(rows, dense, controls) if dense.claim == "better" else ""
+    if not tickets.finished and tickets.lost:
+        outcome = Outcome.FAILED
+    elif tickets.diverged and not worse_everywhere and dense.claim != "worse":
+        outcome = Outcome.DIVERGES
+    elif good and dense.n < FEW_SEEDS:
+        outcome, needed = Outcome.UNDECIDED, FEW_SEEDS
+        more = f"{dense.claim} by its numbers, but that takes at least {FEW_SEEDS} seeds; {_run(dense.n)}"
+    elif good and as_good:
         outcome = Outcome.EXPLAINED_BY_A_CONTROL
-    elif dense.claim == "better" and without and dense.adjusted_equivalence <= study.alpha:
-        outcome = Outcome.MATCHING_AND_SMALLER
-    elif dense.claim == "better" and without:
-        outcome = Outcome.UNDECIDED
-        needed = FEW_SEEDS if _uniform(controls) > 1 else None
-    elif dense.claim == "better":
+    elif dense.claim == "better" and without and dense.adjusted_equivalence > study.alpha:
+        outcome, more = Outcome.UNDECIDED, without
+    elif dense.claim == "better" and not without:
         outcome = Outcome.BETTER_AND_SMALLER
-    elif dense.claim == "equivalent":
+    elif good:
         outcome = Outcome.MATCHING_AND_SMALLER
-    elif _worse_at_every_level(rows, method, levels, dense.margin):
+    elif worse_everywhere:
         outcome = Outcome.NO_SMALLER_MATCH
     elif dense.claim == "worse":
         outcome = Outcome.SMALLER_AT_A_PRICE
@@ -147,31 +168,49 @@ def _method(rows: Rows, method: str, own: list[Comparison], family: int) -> Meth
         numbers, _ = differences(rows, method, dense.level, "dense", metric(study))
         sd = float(mean_sd(numbers, study.resolution)[1]) if dense.n > 1 else math.nan
         needed = seeds_needed(dense.mean, sd, dense.margin, study.alpha / family)
+        needed = None if needed is None else max(needed, FEW_SEEDS)
+        more = _more_text(dense, needed)
     sentence = outcome.value.format(
         ticket=f"the {method} ticket at density {density_text(dense.density)}",
         effect=effect_text(dense, study),
         margin=margin_text(dense, study),
-        n=dense.n,
+        covered=f"({covers(study, f'{dense.n} of {len(study.seeds)} ')})",
         seeds=len(study.seeds),
-        control=_named(as_good, study),
+        lost=len(tickets.lost if outcome is Outcome.FAILED else tickets.diverged),
+        control=_named(as_good, study, plan.origin or INITIAL),
         levels=f"each of the {len(levels)} levels tested" if len(levels) > 1 else "the one level tested",
-        more=without if dense.claim == "better" else _more_text(dense, needed),
+        more=more,
     )
     legs = legs_of(rows, dense)
+    notes = [without.capitalize() + "."] if without and outcome is Outcome.MATCHING_AND_SMALLER else []
     return MethodVerdict(
         method=method,
         level=dense.level,
         density=dense.density,
         outcome=outcome,
         sentence=sentence,
-        why=_why(controls, study),
-        caveats=unsettled(rows, method, dense.level),
+        why=_why(controls, study, plan.origin or INITIAL),
+        lost=told(rows, method, dense.level, ["ticket", "dense", *(c.arm for c in controls)]),
+        caveats=[*notes, *unsettled(rows, method, dense.level)],
         comparisons=[dense, *controls],
         descriptive=[c for c in own if not c.primary],
         legs=legs,
         winning_ticket=all(leg.status == "holds" for leg in legs),
         seeds_needed=needed,
     )
+
+
+def _as_good(rows: Rows, controls: list[Comparison], origin: Origin) -> list[Comparison]:
+    """The controls that explain the ticket away: shown to do as well or better, in every seed that they were run."""
+    alpha = rows.study.alpha
+    return [
+        c
+        for c in controls
+        if control(c.arm, origin).explains
+        and (c.adjusted_equivalence <= alpha or c.claim == "worse")
+        and c.n >= FEW_SEEDS
+        and not fate_of(rows, c.method, c.level, c.arm).diverged
+    ]
 
 
 def _worse_at_every_level(rows: Rows, method: str, levels: set[int], margin: float) -> bool:
@@ -184,26 +223,49 @@ def _worse_at_every_level(rows: Rows, method: str, levels: set[int], margin: flo
 
 
 def _missing_for_better(rows: Rows, dense: Comparison, controls: list[Comparison]) -> str:
-    """Why a ticket of units is not called better, whatever its numbers; empty where nothing is missing."""
-    more = [] if dense.n >= FEW_SEEDS else [f"{FEW_SEEDS - dense.n} more seed{'s' if FEW_SEEDS - dense.n > 1 else ''}"]
-    run = more if _uniform(controls) > 1 else [*more, "the control uniform-width"]
-    if not run or not units_were_cut(rows, dense.method):
-        return ""
-    found = {0: "no such control", 1: "such a control in 1 of them only"}.get(_uniform(controls), "such a control")
-    return (
-        f"better by its numbers, but that is claimed only with at least {FEW_SEEDS} seeds and a uniform-width control; "
-        f"here: {dense.n} seeds, {found}; run {' and '.join(run)}"
-    )
+    """Why a ticket is not called better, though it beats the dense network; empty where nothing is missing."""
+    study, plan = rows.study, rows.study.methods[dense.method]
+    run = []
+    if units_were_cut(rows, dense.method) and _seeds_of_a_narrow_one(controls, plan.left_out) < 2:
+        run.append("uniform-width")
+    longer = next((c for c in controls if c.arm == LONGER), None)
+    if longer is None and LONGER not in plan.left_out:
+        run.append(LONGER)
+    if run:
+        controls_text = f"the control{'s' if len(run) > 1 else ''} {' and '.join(run)}"
+        return f"better than dense by its numbers, but that is claimed only beside {controls_text}; run {_it(run)}"
+    if longer is not None and longer.claim != "better":
+        what = control(LONGER).what
+        shown = "does as well" if longer.adjusted_equivalence <= study.alpha else "is not shown to be worse"
+        shown = "does better" if longer.claim == "worse" else shown
+        return (
+            f"better than dense by its numbers, but {what} {shown}: ticket minus it {effect_text(longer, study)} "
+            f"({covers(study, f'{longer.n} ')})"
+        )
+    return ""
 
 
-def _uniform(controls: list[Comparison]) -> int:
-    """Seeds with a uniformly narrower network beside the ticket; one alone shows no spread, so it compares nothing."""
-    return next((c.n for c in controls if c.arm == "uniform-width"), 0)
+def _it(names: list[str]) -> str:
+    return "them" if len(names) > 1 else "it"
+
+
+def _run(seeds: int) -> str:
+    more = FEW_SEEDS - seeds
+    return f"run {more} more seed{'s' if more > 1 else ''}"
+
+
+def _seeds_of_a_narrow_one(controls: list[Comparison], left_out: dict[str, str]) -> int:
+    """Seeds with a uniformly narrower network beside the ticket; one alone shows no spread, so it compares nothing.
+
+    Where the ticket's own widths are uniform, fresh weights in them are that network.
+    """
+    arms = {"uniform-width", *(("scratch-e", "fresh-init") if "uniform-width" in left_out else ())}
+    return max((c.n for c in controls if c.arm in arms), default=0)
 
 
 def _more_text(dense: Comparison, needed: int | None) -> str:
     if dense.n == 0:
-        return "no seed has both runs finished: " + "; ".join(dense.missing)
+        return "no seed has both runs finished: " + ("; ".join(dense.missing) or "nothing was run")
     if dense.n == 1:
         return "one seed shows no spread, so how many would decide is not known; run at least 3"
     if needed is None:
@@ -213,9 +275,9 @@ def _more_text(dense: Comparison, needed: int | None) -> str:
     return f"{more} more {seeds} would decide (80 % power if mean and spread stay as they are)"
 
 
-def _named(as_good: list[Comparison], study: StudySpec) -> str:
+def _named(as_good: list[Comparison], study: StudySpec, origin: Origin) -> str:
     """The controls that do as well as the ticket; of many, two and the number of the others."""
-    words = [f"{control(c.arm).what} ({effect_text(c, study)})" for c in as_good]
+    words = [f"{control(c.arm, origin).what} ({effect_text(c, study)})" for c in as_good]
     if len(words) > FEW - 1:
         words = [*words[:2], f"{len(words) - 2} more controls"]
     return " and ".join(words)
@@ -225,14 +287,14 @@ FEW = 4
 """So many controls are each given their own words; more are listed by what they show."""
 
 
-def _why(controls: list[Comparison], study: StudySpec) -> str:
+def _why(controls: list[Comparison], study: StudySpec, origin: Origin) -> str:
     if not controls:
         return "Why: not known, no control of the same size was run."
     if len(controls) > FEW:
         return _why_of_many(controls, study)
     parts = []
     for c in controls:
-        what, cause = control(c.arm).what, control(c.arm).cause
+        what, cause = control(c.arm, origin).what, control(c.arm, origin).cause
         effect = effect_text(c, study)
         if c.adjusted_equivalence <= study.alpha:
             parts.append(f"{what} does as well within the margin, ticket minus it {effect}")
@@ -240,9 +302,11 @@ def _why(controls: list[Comparison], study: StudySpec) -> str:
             parts.append(f"{cause}: {effect} over {what}")
         elif c.claim == "worse":
             parts.append(f"{what} does better, ticket minus it {effect}")
+        elif not c.n:
+            parts.append(f"not known whether {cause}: no seed has both runs")
         else:
             parts.append(f"not known whether {cause}: {effect} over {what}")
-    return f"Why: {'; '.join(parts)}."
+    return f"Why: {'; '.join(parts)} (intervals {covers(study)})."
 
 
 def _why_of_many(controls: list[Comparison], study: StudySpec) -> str:

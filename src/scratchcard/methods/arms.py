@@ -4,6 +4,10 @@ Source: Frankle & Carbin 2019: random reinitialisation (sections 2-4), random sp
 not say whether its random masks keep the counts of each layer, so both are here, by name), the ticket's own
 initialisations (App. F.3), noise (App. F.7). Zhou et al. 2019: signs and constants (section 4). Frankle et
 al. 2021, Missing the Mark: shuffled masks and inverted scores (section 5).
+
+Of a ticket that is rewound to step k, controls whose weights carry nothing of the steps before k train all steps from
+0: they could not make up for those steps otherwise. The other reading has its own name, "-same-steps". Noise and other
+places for the weights of step k go on from there, as the ticket does.
 """
 
 from __future__ import annotations
@@ -17,17 +21,26 @@ import torch
 from scratchcard.masks.select import Scope, shuffle
 from scratchcard.methods.budgets import (
     AnotherInit,
+    DenseLonger,
     FullSchedule,
     Guided,
     LotteryInit,
     ReInit,
     ScratchB,
     ScratchE,
-    Transferred,
 )
-from scratchcard.methods.ticket import Arm, Dense, End, Fresh, Method, Narrow, Redrawn, Scratch, Ticket
+from scratchcard.methods.ticket import (
+    Arm,
+    Dense,
+    End,
+    Fresh,
+    Narrow,
+    Redrawn,
+    Scratch,
+    Ticket,
+    whole_training,
+)
 from scratchcard.networks.cost import cost
-from scratchcard.networks.narrow import takes_width
 from scratchcard.networks.scaling import Scaled
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.uniform import uniform_at
@@ -36,7 +49,10 @@ from scratchcard.training.recipe import Recipe
 from scratchcard.training.seeds import derive
 from scratchcard.training.task import Task
 
-_FRESH = "fresh-init"
+_FRESH, _UNIFORM = "fresh-init", "uniform-width"
+Steps = Literal["whole", "ticket"]
+"""How long a control of a rewound ticket is trained: by the whole schedule from step 0, or from step k as the ticket
+is."""
 
 
 # how many are drawn does not change any one of them
@@ -49,16 +65,18 @@ class FreshInit:
     """The ticket's mask with freshly drawn weights: is it the structure alone?"""
 
     replicates: int = _draws(3)
+    steps: Steps = "whole"
 
     @property
     def label(self) -> str:
-        """The name in rows: "fresh-init"."""
-        return _FRESH
+        """The name in rows: "fresh-init", "fresh-init-same-steps"."""
+        return _FRESH + _same(self.steps)
 
     def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield the ticket with other weights, one per replicate."""
         for replicate in range(self.replicates):
-            yield replace(ticket, start=_fresh(ticket, seed, replicate), arm=self, replicate=replicate)
+            start = _fresh(ticket, seed, replicate)
+            yield replace(_trained(ticket, self.steps), start=start, arm=self, replicate=replicate)
 
 
 @dataclass(frozen=True)
@@ -71,18 +89,23 @@ class RandomMask:
 
     scope: Scope = "layer"
     replicates: int = _draws(1)
+    steps: Steps = "whole"
 
     @property
     def label(self) -> str:
         """The name in rows, which says what the mask keeps: the layers' counts, or only the total."""
+        return self._places + _same(self.steps)
+
+    @property
+    def _places(self) -> str:
         return "random-mask-layerwise" if self.scope == "layer" else "random-mask-global"
 
     def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield the ticket with a shuffled mask and other weights, one per replicate."""
         for replicate in range(self.replicates):
             yield replace(
-                ticket,
-                subnetwork=_shuffled(ticket, self.scope, derive(seed, self.label, ticket.level, replicate)),
+                _trained(ticket, self.steps),
+                subnetwork=_shuffled(ticket, self.scope, derive(seed, self._places, ticket.level, replicate)),
                 # the weights of the fresh-init arm, so that the two differ in the places alone
                 start=_fresh(ticket, seed, replicate),
                 arm=self,
@@ -224,11 +247,12 @@ class UniformWidth:
     """
 
     replicates: int = _draws(1)
+    steps: Steps = "whole"
 
     @property
     def label(self) -> str:
-        """The name in rows: "uniform-width"."""
-        return "uniform-width"
+        """The name in rows: "uniform-width", "uniform-width-same-steps"."""
+        return _UNIFORM + _same(self.steps)
 
     def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield a narrow dense network in the ticket's place, one per replicate."""
@@ -237,8 +261,9 @@ class UniformWidth:
             return
         weights = sum(int(kept.sum()) for kept in ticket.subnetwork.mask.values())
         for replicate in range(self.replicates):
-            start = Narrow(derive(seed, self.label, ticket.level, replicate), weights)
-            yield replace(ticket, subnetwork=MaskedWeights({}), start=start, arm=self, replicate=replicate)
+            start = Narrow(derive(seed, _UNIFORM, ticket.level, replicate), weights)
+            trained = _trained(ticket, self.steps)
+            yield replace(trained, subnetwork=MaskedWeights({}), start=start, arm=self, replicate=replicate)
 
     def _of_units(self, ticket: Ticket, small: SmallUnits, seed: int, task: Task) -> Iterator[Ticket]:
         model, inputs = task.fresh(0), task.example_inputs()
@@ -247,53 +272,16 @@ class UniformWidth:
         for replicate in range(self.replicates):
             # the weights of scratch-e, so that the two differ in the widths alone
             start = Scratch(derive(seed, "scratch", ticket.level, replicate))
-            yield replace(
-                ticket,
-                subnetwork=narrow,
-                start=start,
-                start_step=0,
-                changes={},
-                weights=None,
-                arm=self,
-                replicate=replicate,
-            )
+            trained = _trained(ticket, self.steps)
+            yield replace(trained, subnetwork=narrow, start=start, arm=self, replicate=replicate)
 
 
-def refusal(arm: Arm, method: Method, task: Task) -> str:
-    """Why a control cannot be run on a method's tickets for a task, as half a sentence; empty where it can."""
-    in_units = method.units != "weights"
-    if isinstance(arm, UniformWidth) and not in_units and not takes_width(task.model):
-        return "the model factory takes no parameter `width`, a factor on the units of every layer"
-    if in_units and (
-        isinstance(arm, OwnInit | Noise | Signs) or (isinstance(arm, RandomMask) and arm.scope != "layer")
-    ):
-        return "its tickets are counted in whole units, and this control in single weights"
-    if in_units and method.inherits and isinstance(arm, FreshInit | RandomMask | ShuffledMask | InvertedScores):
-        return "its tickets are trained on from trained weights; re-init, scratch-e and scratch-b train fresh ones"
-    if isinstance(arm, ShuffledMask | InvertedScores) and method.inherits:
-        return "its tickets go on from weights trained under their own mask, so there are none at other places"
-    if isinstance(arm, FullSchedule) and not method.inherits:
-        return "its tickets do not inherit trained weights, and are trained by the whole recipe already"
-    if isinstance(arm, ReInit) and not method.resumes:
-        if not method.inherits:
-            return "its tickets do not inherit trained weights; fresh-init gives them fresh ones"
-        return "its tickets are fine-tuned at a small rate, too small for fresh weights; scratch-e trains them"
-    if isinstance(arm, LotteryInit | AnotherInit) and not method.inherits:
-        return "its tickets start from their original weights already"
-    if isinstance(arm, LotteryInit) and task.start is not None:
-        return "the dense model was brought trained, and from which weights it started is not known"
-    if isinstance(arm, FullSchedule | LotteryInit | AnotherInit) and not in_units:
-        return "of tickets of single weights, lr-rewinding and rewinding are methods of their own"
-    if isinstance(arm, Guided | Transferred) and not _can_be_read(task):
-        return "the network cannot be read by torch.export, which tells its stages"
-    return ""
+def _same(steps: Steps) -> str:
+    return "-same-steps" if steps == "ticket" else ""
 
 
-def _can_be_read(task: Task) -> bool:
-    try:
-        return bool(task.sites)
-    except ValueError:
-        return False
+def _trained(ticket: Ticket, steps: Steps) -> Ticket:
+    return ticket if steps == "ticket" else whole_training(ticket)
 
 
 def _fresh(ticket: Ticket, seed: int, replicate: int) -> Fresh:
@@ -312,7 +300,8 @@ def _redrawn(arm: OwnInit | Noise | Signs, ticket: Ticket, seed: int, how: str, 
         # new magnitudes are those of the fresh-init arm, so that the two differ in the signs alone
         label = _FRESH if how == "sign-redrawn" else arm.label
         start = Redrawn(ticket.start, how, derive(seed, label, ticket.level, replicate), scale)
-        yield replace(ticket, start=start, arm=arm, replicate=replicate)
+        trained = ticket if how == "noise" else whole_training(ticket)
+        yield replace(trained, start=start, arm=arm, replicate=replicate)
 
 
 def _untrained(ticket: Ticket) -> Dense:
@@ -345,13 +334,21 @@ ARMS: dict[str, Arm] = {
         LotteryInit(),
         AnotherInit(),
         Guided(),
+        DenseLonger(),
+        DenseLonger(3),
+        FreshInit(steps="ticket"),
+        RandomMask("layer", steps="ticket"),
+        RandomMask("global", steps="ticket"),
+        UniformWidth(steps="ticket"),
     )
 }
 """Every control by its label, with its usual number of replicates."""
 
 USUAL = ("fresh-init", "random-mask-layerwise", "random-mask-global")
-"""The controls that a study runs on tickets of rewound weights when none are named."""
+"""The controls that a study runs on tickets of initial or rewound weights when none are named."""
 RETHINKING = ("fine-tune-full-schedule", "re-init", "scratch-e", "scratch-b", "uniform-width")
 """Those that it runs on tickets that inherit trained weights (Liu et al. 2019, Rethinking, sections 3 and 4)."""
+LONGER = DenseLonger().label
+"""The control that it runs on all, once per seed: what training the dense network for as long would have given."""
 PAPER = (*USUAL, "own-init-resample", "noise-0.5", "noise-1", "noise-2", "noise-3")
 """The controls of Frankle & Carbin 2019: sections 2-4, App. E, F.3, F.7."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
+from math import ceil, inf
+from typing import get_args
 
 import torch
 from torch import nn
@@ -21,8 +23,9 @@ from scratchcard.methods.ticket import Dense, Ticket, Train
 from scratchcard.networks.cost import cost
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.weights import Weight, whole
+from scratchcard.row import Origin
 from scratchcard.training.recipe import Recipe
-from scratchcard.training.scores import SCORES
+from scratchcard.training.scores import MODES, SCORES, Look, Mode
 from scratchcard.training.task import Task
 from scratchcard.types import Scores, WeightMask
 from scratchcard.words import unknown
@@ -53,6 +56,12 @@ class AtInit:
     (its paper's), else 1."""
     examples: int = 512
     """Training examples that SNIP and GraSP look at, rounded to whole batches."""
+    mode: Mode | None = None
+    """The network's mode as they look: "inference" (batch normalisation by its running statistics, no dropout) or
+    "train"; None: as in their authors' code ("inference" for SNIP, "train" for GraSP)."""
+    temperature: float | None = None
+    """What GraSP divides the network's outputs by before the loss; None: the published 200 for "cross_entropy" and
+    "next_token", 1 for any other loss, whose outputs need not be logits."""
     keep: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
@@ -72,6 +81,22 @@ class AtInit:
         for name in ("iterations", "examples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"AtInit needs {name} of at least 1, got {name}={getattr(self, name)}")
+        if self.mode is not None and self.score not in MODES:
+            raise ValueError(
+                f"AtInit needs a mode only for {' and '.join(MODES)}, which look at examples, got mode={self.mode!r} "
+                f"for {self.score}"
+            )
+        object.__setattr__(self, "mode", self.mode or MODES.get(self.score))
+        if self.mode not in (None, *get_args(Mode)):
+            raise ValueError(unknown("mode", self.mode, get_args(Mode)))
+        if self.temperature is not None:
+            if self.score != "grasp":
+                raise ValueError(
+                    f"AtInit needs a temperature only for grasp, got temperature={self.temperature} for {self.score}"
+                )
+            if not 0 < self.temperature < inf:
+                raise ValueError(f"AtInit needs a positive temperature, got temperature={self.temperature}")
+            object.__setattr__(self, "temperature", float(self.temperature))
         check_rates("AtInit", self.rounds, self.rate, self._share)
 
     @property
@@ -80,19 +105,25 @@ class AtInit:
         return self.scope
 
     @property
+    def look(self) -> Look:
+        """How its score looks at examples."""
+        return Look(self.examples, self.mode, self.temperature)
+
+    @property
     def label(self) -> str:
-        """Short name in rows: "snip", "magnitude-at-init"; then the scope, iterations and limits where unusual."""
+        """Short name in rows: "snip", "magnitude-at-init"; then whatever is unusual of the score, and the limits."""
         usual = AtInit(self.score)
         return (
             _NAMES.get(self.score, self.score)
             + (f"-{self.scope}" if self.scope != usual.scope else "")
             + (f"-iterations-{self.iterations}" if self.iterations != usual.iterations else "")
+            + (f"-{self.mode}" if self.mode != usual.mode else "")
+            + (f"-temperature-{self.temperature:g}" if self.temperature is not None else "")
             + (f"-only-{'-'.join(self.only)}" if self.only else "")
         )
 
     units = "weights"
-    inherits = False
-    resumes = False
+    origin = Origin(weights="initial")
 
     def own_arms(self, level: int) -> tuple[()]:
         """None: nothing is trained to find its tickets."""
@@ -128,6 +159,14 @@ class AtInit:
     def dense_steps(self, recipe: Recipe) -> set[int]:
         """Steps of the dense training that are worth keeping: its end, to see how far weights travelled."""
         return {recipe.steps}
+
+    def search_steps(self, recipe: Recipe, level: int) -> int:
+        """What scoring costs, in steps of a training."""
+        return ceil(self._passes / recipe.batch_size)
+
+    def widths(self, task: Task, level: int) -> None:
+        """It cuts no units."""
+        return
 
     def weights(self, task: Task) -> list[Weight]:
         """What it would cut in this task's network and what not, and why."""
@@ -193,16 +232,18 @@ class AtInit:
     def _scores(
         self, model: nn.Module, mask: WeightMask, prunable: Collection[str], task: Task, recipe: Recipe, seed: int
     ) -> Scores:
-        scores = SCORES[self.score](model, mask, task, recipe, seed, self.examples)
+        scores = SCORES[self.score](model, mask, task, recipe, seed, self.look)
         return {name: scores[name] for name in prunable}
 
     def _price(self, task: Task) -> float:
         """Floating-point operations of finding one level's ticket, forward and backward."""
-        if self.score not in _PASSES:
-            return 0.0
-        each = cost(task.fresh(0), task.example_inputs()).training_flops
+        return self._passes * cost(task.fresh(0), task.example_inputs()).training_flops if self._passes else 0.0
+
+    @property
+    def _passes(self) -> int:
+        """Forward and backward passes of one example that finding one level's ticket takes."""
         examples = 1 if self.score == "synflow" else self.examples
-        return each * examples * _PASSES[self.score] * (self.iterations or 1)
+        return examples * _PASSES.get(self.score, 0) * (self.iterations or 1)
 
 
 def _names(found: list[Weight]) -> tuple[str, ...]:

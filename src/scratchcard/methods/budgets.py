@@ -14,12 +14,14 @@ from typing import Any
 
 import torch
 
-from scratchcard.methods.ticket import Dense, Fresh, Handed, Scratch, Ticket
+from scratchcard.methods.ticket import Dense, Fresh, Handed, Scratch, Ticket, whole_training
+from scratchcard.methods.units import search_flops
 from scratchcard.networks.cost import cost
 from scratchcard.networks.speedup import sparse_speedup
 from scratchcard.networks.stages import Pattern, guided_positions, guided_widths, position_pattern, width_pattern
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
+from scratchcard.networks.weights import everything
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.seeds import derive
 from scratchcard.training.task import Task
@@ -50,8 +52,9 @@ class FullSchedule:
 class ReInit:
     """The ticket's structure from fresh weights of its own size, trained exactly as the ticket: only weights differ.
 
-    Of tickets that go on with their search's schedule: the rest of it, from the step of the draw. Training early-bird
-    tickets without loading their weights, as the released code of You et al. 2020 does, is this arm.
+    Of tickets that go on with their search's schedule: the rest of it, from the step of the draw, beginning with the
+    scaling factors that the search began with. Training early-bird tickets without loading their weights, as the
+    released code of You et al. 2020 does, is this arm.
     """
 
     replicates: int = _draws()
@@ -63,8 +66,10 @@ class ReInit:
 
     def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield the ticket with the fresh weights of scratch-E, one per replicate."""
+        factor = ticket.start.factor if isinstance(ticket.start, Handed) else None
         for replicate in range(self.replicates):
-            yield replace(ticket, start=_fresh(ticket, seed, replicate), weights=None, arm=self, replicate=replicate)
+            start = replace(_fresh(ticket, seed, replicate), factor=factor)
+            yield replace(ticket, start=start, weights=None, arm=self, replicate=replicate)
 
 
 @dataclass(frozen=True)
@@ -92,8 +97,9 @@ class ScratchB:
     """
 
     strict: bool = False
-    """Whether the ticket's own steps are counted: K1 x F_dense / F_small + K2, of K1 steps in the large network before
-    it was cut and K2 after (Wang et al. 2023). An early-bird ticket's K1 is the step of its draw."""
+    """Whether the ticket's own steps are counted: K1 x F_dense / F_small + K2, of K1 steps' worth of the large network
+    before the ticket was there and K2 after (Wang et al. 2023). An early-bird ticket's K1 is the step of its draw, an
+    iterative method's the dense training and that of every level before."""
     cap: float | None = None
     """At most so many times the dense steps; the paper's ImageNet runs have 2."""
     replicates: int = _draws()
@@ -113,9 +119,9 @@ class ScratchB:
         ratio = max(1.0, flops_ratio(ticket, task))
         before, after = recipe.steps, 0
         if self.strict:
-            assert isinstance(ticket.start, Dense | Handed), "inherited weights come from a step of a training"
-            before = ticket.start.step
-            after = replace(recipe, **ticket.changes).steps - ticket.start_step
+            seen = ticket.start.step if isinstance(ticket.start, Dense | Handed) else 0  # of a model that was brought
+            before = max(round(ticket.search_flops / search_flops(task, recipe, 1)), seen)
+            after = _own_steps(ticket, recipe)
         steps = int(before * Fraction(min(ratio, self.cap or ratio)).limit_denominator(10**9)) + after
         for replicate in range(self.replicates):
             yield _from_scratch(self, ticket, seed, replicate, stretched(recipe, steps))
@@ -134,7 +140,7 @@ class LotteryInit:
 
     def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield the ticket at the initialisation of the dense training, with its recipe."""
-        yield replace(ticket, start=Dense(0), start_step=0, changes={}, weights=None, arm=self)
+        yield replace(whole_training(ticket), start=Dense(0), arm=self)
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,50 @@ class AnotherInit:
         """Yield the ticket at an initialisation of a dense network, with the study's recipe, one per replicate."""
         for replicate in range(self.replicates):
             start = Fresh(derive(seed, self.label, ticket.level, replicate))
-            yield replace(ticket, start=start, start_step=0, changes={}, weights=None, arm=self, replicate=replicate)
+            yield replace(whole_training(ticket), start=start, arm=self, replicate=replicate)
+
+
+@dataclass(frozen=True)
+class DenseLonger:
+    """The dense network trained for as many operations as search and ticket together: would that have done as well?
+
+    Its schedule is stretched in proportion, milestones and warm-up included. What a ticket gains over a dense network
+    that was trained once is worth its search only where it beats this one too; of a ticket that matches it says
+    nothing, since that one is smaller all the same.
+    """
+
+    times: float | None = None
+    """So many times the recipe's steps instead, whatever the search cost."""
+    replicates: int = field(default=1, init=False, metadata={"identity": False})
+
+    primary_only = True
+
+    def __post_init__(self) -> None:
+        """Refuse a length that is none.
+
+        Raises:
+            ValueError: as said.
+        """
+        if self.times is not None and not 0 < self.times < float("inf"):
+            raise ValueError(f"the dense network is trained a positive number of times as long, got times={self.times}")
+
+    @property
+    def label(self) -> str:
+        """The name in rows: "dense-for-the-search", "dense-times-3"."""
+        return "dense-for-the-search" if self.times is None else f"dense-times-{self.times:g}"
+
+    def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
+        """Yield the dense network of the ticket's seed with a longer training."""
+        if self.times is None:
+            share = 1.0
+            if isinstance(ticket.subnetwork, SmallUnits):
+                share = 1 / flops_ratio(ticket, task)
+            worth = ticket.search_flops / search_flops(task, recipe, 1) + _own_steps(ticket, recipe) * share
+        else:
+            worth = self.times * recipe.steps
+        whole = MaskedWeights(everything(task.fresh(0)))
+        longer = stretched(recipe, max(1, round(worth)))
+        yield replace(whole_training(ticket), subnetwork=whole, start=Dense(0), changes=longer, arm=self)
 
 
 @dataclass(frozen=True)
@@ -231,18 +280,27 @@ def flops_ratio(ticket: Ticket, task: Task) -> float:
 
 def stretched(recipe: Recipe, steps: int) -> dict[str, Any]:
     """In what a training of other length differs from the recipe: milestones and warm-up in proportion."""
+    steps = max(steps, len(recipe.milestones) + 1)
+    scaled = [int(Fraction(milestone, recipe.steps) * steps) for milestone in recipe.milestones]
+    for at in range(len(scaled)):  # of a training that became so short that they fall together
+        scaled[at] = max(scaled[at], scaled[at - 1] + 1 if at else 1)
     return {
         "steps": steps,
-        "milestones": tuple(int(Fraction(milestone, recipe.steps) * steps) for milestone in recipe.milestones),
+        "milestones": tuple(min(one, steps - len(scaled) + at) for at, one in enumerate(scaled)),
         "warmup": int(Fraction(recipe.warmup, recipe.steps) * steps),
     }
+
+
+def _own_steps(ticket: Ticket, recipe: Recipe) -> int:
+    """How many steps the ticket is trained for, once it was found."""
+    return replace(recipe, **ticket.changes).steps - ticket.start_step
 
 
 def _from_scratch(
     arm: ScratchE | ScratchB | Guided | Transferred, ticket: Ticket, seed: int, replicate: int, changes: dict[str, Any]
 ) -> Ticket:
     start = _fresh(ticket, seed, replicate)
-    return replace(ticket, start=start, start_step=0, changes=changes, weights=None, arm=arm, replicate=replicate)
+    return replace(whole_training(ticket), start=start, changes=changes, arm=arm, replicate=replicate)
 
 
 def _fresh(ticket: Ticket, seed: int, replicate: int) -> Scratch:

@@ -33,7 +33,7 @@ from scratchcard.networks.scaling import Factors, Scaled, scaling_factors
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import everything
-from scratchcard.row import Emergence, Search
+from scratchcard.row import Emergence, Origin, Search
 from scratchcard.training.clock import clock
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
@@ -92,7 +92,7 @@ class EarlyBird(CutsUnits):
     only: tuple[str, ...] = ()
     """Names or patterns of sites: all else is kept whole."""
 
-    resumes = True
+    origin = Origin(weights="trained", resumes=True)
 
     def __post_init__(self) -> None:
         """Refuse hyper-parameters that mean nothing, and rates at which any two masks would count as the same.
@@ -212,7 +212,7 @@ class EarlyBird(CutsUnits):
                 number,
                 SmallUnits(mask, task.sites, task.example_inputs()),
                 tuple(mask),
-                Handed(at),
+                Handed(at, searched.initial),
                 start_step=emerged if emerged is not None else recipe.steps,
                 changes=changes,
                 scoring_flops=search_flops(task, recipe, at),

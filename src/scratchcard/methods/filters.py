@@ -126,6 +126,10 @@ class FilterPruning(CutsUnits):
                 search=Search(notes=[told]),
             )
 
+    def widths(self, task: Task, level: int) -> Mapping[str, int]:
+        """Units that each site keeps at a level: its rate says so."""
+        return self._keeps(task, level)
+
     def _scores(self, task: Task, end: State, whole: Scores, chance: int) -> Scores:
         if self.criterion == "random":
             return random_scores(whole, chance)

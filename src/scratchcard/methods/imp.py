@@ -24,6 +24,7 @@ from scratchcard.methods.units import cuttable_sites, fine_tuning
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits, unit_magnitudes
 from scratchcard.networks.weights import Weight, everything, whole
+from scratchcard.row import Origin
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.seeds import derive
 from scratchcard.training.task import Task
@@ -160,11 +161,23 @@ class IMP:
         return (Continued(),) if self.between == "continue" else ()
 
     @property
-    def inherits(self) -> bool:
-        """Whether tickets start from weights that were trained under the mask of the level before."""
-        return self.between in ("lr-rewind", "fine-tune")
+    def origin(self) -> Origin:
+        """The weights at the rewinding step, or those that were trained under the mask of the level before."""
+        if self.between in ("lr-rewind", "fine-tune"):
+            return Origin(weights="trained")
+        return Origin(weights="rewound", step=self.rewind) if self.rewind else Origin(weights="initial")
 
-    resumes = False
+    def search_steps(self, recipe: Recipe, level: int) -> int:
+        """The dense training, and of iterative pruning that of every level before."""
+        each = recipe.steps if self.between == "continue" else self._steps(recipe) - self.rewind
+        return recipe.steps + (0 if self.one_shot else (level - 1) * each)
+
+    def widths(self, task: Task, level: int) -> Mapping[str, int] | None:
+        """Units that each site keeps at a level, where units are cut."""
+        if self.units == "weights":
+            return None
+        *_, keep = self._keeps_of_units(task, cuttable_sites("IMP", task, self.keep, self.only), level)
+        return keep
 
     def check(self, task: Task, recipe: Recipe) -> None:
         """Refuse a rewinding step outside the training, or one where no training was seen.
@@ -224,12 +237,11 @@ class IMP:
                 inverse=inverted(scores, mask, within),
             )
             yield ticket
-            trained = replace(recipe, **changes).steps
             if self.own_arms(level):
                 (search,) = Continued()(ticket, recipe, seed, task)
                 *_, end = [snapshot.state() for snapshot in train(search, (recipe.steps,))]
             elif not self.one_shot and level < self.rounds:
-                *_, end = [snapshot.state() for snapshot in train(ticket, (trained,))]
+                *_, end = [snapshot.state() for snapshot in train(ticket, (self._steps(recipe),))]
 
     def _find_channels(self, task: Task, recipe: Recipe, seed: int, train: Train) -> Iterator[Ticket]:
         """The same search over whole units, every training in the small form of its level."""
@@ -238,9 +250,7 @@ class IMP:
         dense = Ticket(None, seed, 0, MaskedWeights(everything(task.fresh(0))), ())
         *_, end = [snapshot.state() for snapshot in train(dense, sorted(self.dense_steps(recipe)))]
         changes, mask = self._changes(recipe), within
-        rates = dict.fromkeys(cuttable, float(self.rate))  # pyright: ignore[reportArgumentType]
-        shapes = {name: (len(sites[name]),) for name in cuttable}
-        for level, keep in enumerate(rounds(shapes, rates, self.scope, self.rounds), start=1):
+        for level, keep in enumerate(self._keeps_of_units(task, cuttable, self.rounds), start=1):
             here = within if self.one_shot else mask
             sign = -1.0 if self.criterion == "small_final" else 1.0
             scores = (
@@ -256,22 +266,27 @@ class IMP:
             )
             yield ticket
             if not self.one_shot and level < self.rounds:
-                *_, trained = [s.state() for s in train(ticket, (replace(recipe, **changes).steps,))]
+                *_, trained = [s.state() for s in train(ticket, (self._steps(recipe),))]
                 end = small.enlarged(trained)
 
     def _densities_of_channels(self, task: Task) -> list[float]:
         """Exact beforehand: how many weights are left depends on the counts of the sites, not on which units go."""
         sites, weights = task.sites, everything(task.fresh(0))
         chosen = cuttable_sites("IMP", task, self.keep, self.only)
-        shapes = {name: (len(sites[name]),) for name in chosen}
-        rates = dict.fromkeys(chosen, float(self.rate))  # pyright: ignore[reportArgumentType]
         found = [1.0]
-        for keep in rounds(shapes, rates, self.scope, self.rounds):
-            assert isinstance(keep, dict), "units are shared out per site"
+        for keep in self._keeps_of_units(task, chosen, self.rounds):
             mask = {name: torch.arange(len(sites[name])) < keep[name] for name in chosen}
             layers = SmallUnits(mask, sites, task.example_inputs()).layers(weights).values()
             found.append(sum(left for left, _ in layers) / sum(total for _, total in layers))
         return found
+
+    def _keeps_of_units(self, task: Task, among: tuple[str, ...], levels: int) -> Iterator[dict[str, int]]:
+        """Units that each site keeps at levels 1, 2, ... `levels`."""
+        shapes = {name: (len(task.sites[name]),) for name in among}
+        rates = dict.fromkeys(among, float(self.rate))  # pyright: ignore[reportArgumentType]
+        for keep in rounds(shapes, rates, self.scope, levels):
+            assert isinstance(keep, dict), "units are shared out per site"
+            yield keep
 
     def weights(self, task: Task) -> list[Weight]:
         """What it would cut in this task's network and what not, and why.
@@ -282,7 +297,7 @@ class IMP:
         return cuttable("IMP", task, self.rate, self.keep, self.also, self.only)
 
     def _start(self, level: int, recipe: Recipe) -> Dense | End:
-        if not self.inherits:
+        if not self.origin.trained:
             return Dense(self.rewind)
         return Dense(recipe.steps) if self.one_shot or level == 1 else End(level - 1)
 
@@ -291,6 +306,10 @@ class IMP:
             return random_scores({name: within[name] for name in prunable}, chance)
         rank = CRITERIA[self.criterion]
         return {name: rank(initial[name].to(end[name]), end[name], within[name]) for name in prunable}
+
+    def _steps(self, recipe: Recipe) -> int:
+        """At which step a ticket's training ends."""
+        return self._changes(recipe).get("steps", recipe.steps)
 
     def _changes(self, recipe: Recipe) -> dict[str, Any]:
         """In what a ticket's training differs from the recipe: fine-tuning has one small constant rate."""

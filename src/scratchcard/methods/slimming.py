@@ -149,7 +149,7 @@ class Slimming(CutsUnits):
                 level,
                 small,
                 tuple(mask),
-                Handed(recipe.steps),
+                Handed(recipe.steps, searched.initial),
                 changes=changes,
                 weights=left,
                 search=Search(notes=[*told_of(task, mask, factors, left), *notes]),
@@ -159,6 +159,11 @@ class Slimming(CutsUnits):
                 # asked for, so that the next ticket's price has it; its factors go on from where fine-tuning left them
                 list(train(ticket, (changes["steps"],)))
                 searched, start = Scaled(small, factors, None), End(level)
+
+    def search_steps(self, recipe: Recipe, level: int) -> int:
+        """One training under the penalty; of several passes each level's, and the fine-tuning between them."""
+        between = fine_tuning(recipe, self.fine_tune_lr, self.fine_tune_steps)["steps"]
+        return level * recipe.steps + (level - 1) * between if self.passes else recipe.steps
 
     def _factors(self, task: Task) -> Factors:
         """Where the scaling factors of the task's network are.

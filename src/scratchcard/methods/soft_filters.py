@@ -93,7 +93,7 @@ class SoftFilterPruning(CutsUnits):
         changes, start_step = self._changes(recipe)
         now = clock(recipe.device)
         for level in range(1, self.rounds + 1):
-            keeps = {name: max(1, left_of(len(sites[name]), share_cut(self.rate, level))) for name in chosen}
+            keeps = self.widths(task, level)
             search = Ticket(
                 self, seed, level, MaskedWeights(everything(task.fresh(0))), (), Dense(0), arm=SparsityTraining()
             )
@@ -124,6 +124,11 @@ class SoftFilterPruning(CutsUnits):
                 weights=state,
                 search=Search(notes=[told], seconds=now() - began),
             )
+
+    def widths(self, task: Task, level: int) -> dict[str, int]:
+        """Units that each site keeps at a level: the rate says so."""
+        cut = share_cut(self.rate, level)
+        return {name: max(1, left_of(len(task.sites[name]), cut)) for name in self._sites(task)}
 
     def _sites(self, task: Task) -> tuple[str, ...]:
         return cuttable_sites("SoftFilterPruning", task, self.keep, self.only)

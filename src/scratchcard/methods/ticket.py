@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from scratchcard.networks.scaling import Scaled
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import Weight
-from scratchcard.row import Search
+from scratchcard.row import Origin, Search
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
 from scratchcard.types import Snapshot, State, WeightMask
@@ -64,6 +64,8 @@ class Handed:
 
     step: int
     """Of the search."""
+    factor: float | None = None
+    """What the search's scaling factors of batch normalisation started at; None: as the factory has them."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Scratch:
     """
 
     seed: int
+    factor: float | None = None
+    """What the weights of batch normalisation start at; None: as the factory has them."""
 
 
 Weights = Dense | Fresh | End | Redrawn | Narrow | Handed | Scratch
@@ -104,6 +108,8 @@ class Ticket:
     """As many weights per layer, those with the lowest scores: what score inversion keeps; None without scores."""
     scoring_flops: float = 0.0
     """What finding it cost besides trainings that left rows."""
+    search_flops: float = 0.0
+    """What finding it cost in all, if nothing were shared; written by whoever ran the search."""
     weights: State | None = None
     """What `Handed` stands for, in the shapes of the large network."""
     search: Search = Search()  # noqa: RUF009 - a frozen record
@@ -161,13 +167,16 @@ class Method(Protocol):
         ...
 
     @property
-    def inherits(self) -> bool:
-        """Whether its tickets start from trained weights, which are there at the places of their own mask alone."""
+    def origin(self) -> Origin:
+        """Which weights its tickets start from; trained ones are there at the places of their own mask alone."""
         ...
 
-    @property
-    def resumes(self) -> bool:
-        """Whether its tickets go on with the schedule of the search that found them, from the step of their draw."""
+    def search_steps(self, recipe: Recipe, level: int) -> int:
+        """At most so many steps' worth of training the dense network go before the ticket of a level is found."""
+        ...
+
+    def widths(self, task: Task, level: int) -> Mapping[str, int] | None:
+        """Units that each site keeps at a level; None of single weights, and where the search finds how many."""
         ...
 
     def own_arms(self, level: int) -> tuple[Arm, ...]:
@@ -184,7 +193,10 @@ class Method(Protocol):
 
 
 class Arm(Protocol):
-    """A control: a frozen dataclass that turns a ticket into others which differ from it in one thing only."""
+    """A control: a frozen dataclass that turns a ticket into others which differ from it in one thing only.
+
+    One that is run at a method's primary level alone says so by `primary_only = True`, see `primary_only`.
+    """
 
     @property
     def label(self) -> str:
@@ -206,3 +218,17 @@ class Arm(Protocol):
             task: the study's, for its network.
         """
         ...
+
+
+def primary_only(arm: Arm) -> bool:
+    """Whether a control is run at a method's primary level alone, whatever the study says of the others."""
+    return bool(getattr(arm, "primary_only", False))
+
+
+def whole_training(ticket: Ticket) -> Ticket:
+    """The ticket trained by the study's whole recipe, from step 0, without weights that came with it.
+
+    For controls whose weights carry nothing of the training before step k: fresh weights that start there, or at the
+    small rate of fine-tuning, could not learn, and so would be no control.
+    """
+    return replace(ticket, start_step=0, changes={}, weights=None)

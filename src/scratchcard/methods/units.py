@@ -19,6 +19,7 @@ from scratchcard.networks.scaling import Factors, find_factors
 from scratchcard.networks.sites import Sites
 from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import Weight, everything, list_weights
+from scratchcard.row import Origin
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
 from scratchcard.types import Scores, UnitMask
@@ -33,8 +34,7 @@ class CutsUnits:
     """What every method says of itself that cuts whole units of a trained network and hands on its weights."""
 
     units = "channels"
-    inherits = True
-    resumes = False
+    origin = Origin(weights="trained")
 
     def own_arms(self, level: int) -> tuple[Arm, ...]:
         """Trains nothing besides its tickets that leaves a row."""
@@ -43,6 +43,14 @@ class CutsUnits:
     def dense_steps(self, recipe: Recipe) -> set[int]:
         """Steps of the dense training that are worth keeping: its end."""
         return {recipe.steps}
+
+    def search_steps(self, recipe: Recipe, level: int) -> int:
+        """One training of the large network, of which all levels are cut."""
+        return recipe.steps
+
+    def widths(self, task: Task, level: int) -> Mapping[str, int] | None:
+        """Not known beforehand."""
+        return None
 
     def weights(self, task: Task) -> list[Weight]:
         """The weights of the network: it cuts none by itself, they go with their units."""

@@ -55,6 +55,14 @@ def scaling_factors(model: nn.Module) -> dict[str, nn.Parameter]:
     return dict(found.values())
 
 
+def with_factors(model: nn.Module, initial: float) -> nn.Module:
+    """The model itself, every weight of batch normalisation set to `initial`, as a search starts."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and module.affine:
+            nn.init.constant_(module.weight, initial)
+    return model
+
+
 @dataclass(frozen=True, eq=False)
 class Factors:
     """Where the factors of a network's sites are."""
@@ -170,9 +178,7 @@ class Scaled:
         """A copy of the inner network with its factors set, and gates on the weights that read the gated sites."""
         net = self.inner.trainable(model)
         if self.initial is not None:
-            for module in net.modules():
-                if isinstance(module, _BatchNorm) and module.affine:
-                    nn.init.constant_(module.weight, self.initial)
+            net = with_factors(net, self.initial)
         made: dict[str, nn.Parameter] = {}
         start = self._start_of_gates(net)
         for name, site, dim, unit_of, _ in gates(self.factors.sites, self.factors.gated):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import nn
@@ -29,6 +29,21 @@ def uniform_widths(sites: Sites, among: Collection[str], share: float) -> UnitMa
         for name in sites.sites
         if name in among
     }
+
+
+def share_of(sites: Sites, widths: Mapping[str, int]) -> float | None:
+    """The share for which `uniform_widths` keeps so many units of each site; None where no share does.
+
+    Args:
+        sites: of the network.
+        widths: units kept, of the sites that are narrowed.
+    """
+    sizes = {name: len(sites[name]) for name in widths}
+    low = max(((kept - 0.5) / sizes[name] if kept > 1 else 0.0) for name, kept in widths.items())
+    high = min((kept + 0.5) / sizes[name] for name, kept in widths.items())
+    share = min(1.0, (low + high) / 2)
+    made = uniform_widths(sites, tuple(widths), share)
+    return share if {name: int(kept.sum()) for name, kept in made.items()} == dict(widths) else None
 
 
 def uniform_at(

@@ -14,19 +14,20 @@ import torch
 from torch import nn
 
 from scratchcard.masks.compare import counts, digest
-from scratchcard.methods.ticket import End, Fresh, Handed, Narrow, Redrawn, Scratch, Ticket
+from scratchcard.methods.ticket import End, Fresh, Handed, Method, Narrow, Redrawn, Scratch, Ticket
 from scratchcard.networks.anatomy import anatomy
 from scratchcard.networks.compact import shrink_spec
 from scratchcard.networks.cost import Cost, cost
 from scratchcard.networks.forward import read_state, state_digest, with_state
 from scratchcard.networks.narrow import width_for
 from scratchcard.networks.redraw import redrawn
+from scratchcard.networks.scaling import with_factors
 from scratchcard.networks.scratch import Layer, rescaled
 from scratchcard.networks.sites import Sites
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import everything
-from scratchcard.row import Anatomy, Artefact, Row, Search, Timing
+from scratchcard.row import VERSION, Anatomy, Artefact, Row, Search, Timing
 from scratchcard.study.size import Size, size_of, timing_of
 from scratchcard.study.spec import Causes, RunSpec
 from scratchcard.study.store import Damaged, Store, StoreError
@@ -37,9 +38,17 @@ from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
 from scratchcard.types import Snapshot, State
 
+Lost = Literal["diverged", "failed"]
+
 
 class Stopped(Exception):
-    """A training that a method needed ended without a result: its row says why."""
+    """A training that a method needed ended without a result."""
+
+    def __init__(self, status: Lost, cause: str, what: str) -> None:
+        """`what` was trained, and why it ended: the cause is the same sentence wherever the same thing happens."""
+        super().__init__(f"{what} {status}: {cause}")
+        self.status: Lost = status
+        self.cause = cause
 
 
 class Unrepeatable(ValueError):
@@ -58,7 +67,7 @@ class Trainings:
         """The identity of training this ticket."""
         return self._causes.spec_of(ticket)
 
-    def train(self, ticket: Ticket, stops: Collection[int] = (), search_flops: float = 0.0) -> Iterator[Snapshot]:
+    def train(self, ticket: Ticket, stops: Collection[int] = ()) -> Iterator[Snapshot]:
         """Yield the snapshots at `stops`, from the store where they are, else by training.
 
         A row without one of the snapshots is replayed, and must come out bit for bit as it was recorded.
@@ -70,15 +79,13 @@ class Trainings:
         run = self.spec(ticket).id
         row = self.store.row(run)
         if row is not None and row.status == "diverged":
-            raise Stopped(row.message)
+            raise Stopped("diverged", row.message, described(ticket))
         if row is not None and row.status == "done" and all(_file(step) in row.artefacts for step in stops):
             for step in sorted(stops):
                 artefact = row.artefacts[_file(step)]
                 yield Snapshot(step, None, lambda artefact=artefact: self.store.tensors(artefact))
             return
-        yield from self._execute(
-            run, ticket, sorted(stops), search_flops, earlier=row if row and row.status == "done" else None
-        )
+        yield from self._execute(run, ticket, sorted(stops), earlier=row if row and row.status == "done" else None)
 
     def start_of(self, ticket: Ticket) -> nn.Module:
         """The dense architecture with the weights the ticket starts from, before anything is cut.
@@ -94,7 +101,8 @@ class Trainings:
             return with_state(placed(self.task.fresh(0), self.recipe), ticket.weights)
         if isinstance(start, Scratch):
             model = placed(self.task.fresh(start.seed), self.recipe)
-            return with_state(model, rescaled(read_state(model), self._layers(ticket, read_state(model))))
+            drawn = with_state(model, rescaled(read_state(model), self._layers(ticket, read_state(model))))
+            return drawn if start.factor is None else with_factors(drawn, start.factor)
         if isinstance(start, Narrow):
             width = width_for(self.task.model, start.weights)
             return placed(self.task.fresh(start.seed, width), self.recipe)
@@ -134,16 +142,26 @@ class Trainings:
         """The weights that an earlier level's training of the same method and seed ended with."""
         assert ticket.method is not None, "only methods have levels"
         earlier = self.spec(replace(ticket, level=start.level, arm=None, replicate=0))
-        found, _ = kept(self.store, earlier.id, ticket.method, self.task, lambda: self.sites)
+        found = kept(self.store, earlier.id, ticket.method, self.task, lambda: self.sites)
         if start.continued:
             (own,) = ticket.method.own_arms(start.level)
             (found,) = own(found, self.recipe, ticket.seed, self.task)
         state = next(self.train(found, (self.recipe_of(found).steps,))).state()
         return found.subnetwork.enlarged(state) if isinstance(found.subnetwork, SmallUnits) else state
 
-    def _execute(
-        self, run: str, ticket: Ticket, stops: list[int], search_flops: float, earlier: Row | None
-    ) -> Iterator[Snapshot]:
+    def lose(self, method: Method, seed: int, level: int, density: float, stopped: Stopped) -> None:
+        """Leave a row of a ticket that was planned and never found, since what its method needed had no result.
+
+        Its density is the planned one, its counts are those of the whole network: none was cut.
+        """
+        ticket = replace(self.dense(seed), method=method, level=level)
+        run = self.spec(ticket).id
+        if self.store.row(run) is None:
+            nothing = Measurement(self.task, self.recipe, seed)
+            size, cause = replace(self._size(ticket, None), density=density), f"not found: {stopped.cause}"
+            self.store.write_row(self._row(run, ticket, nothing, stopped.status, cause, {}, {}, size, 0.0, None))
+
+    def _execute(self, run: str, ticket: Ticket, stops: list[int], earlier: Row | None) -> Iterator[Snapshot]:
         began = time.perf_counter()
         seconds = 0.0
         given = ticket.method is None and ticket.arm is None and self.task.start is not None
@@ -177,14 +195,11 @@ class Trainings:
             seconds = time.perf_counter() - began
             timing = timing_of(ticket, model, self.task)
         except Diverged as error:
-            status, message = "diverged", f"{_described(ticket)} diverged: {error}; a lower learning rate may help"
+            status, message = "diverged", f"{error}; a lower learning rate may help"
         except (StoreError, Unrepeatable, Stopped):
             raise
         except Exception as error:  # whatever the user's model, loss or data raise: a row, and the study goes on
-            status, message = (
-                "failed",
-                f"{_described(ticket)} failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
-            )
+            status, message = "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         finally:
             torch.set_num_threads(threads)
         if earlier is not None:
@@ -199,13 +214,12 @@ class Trainings:
                 snapshots,
                 artefacts,
                 size or self._size(ticket, None),
-                search_flops,
                 time.perf_counter() - began if timing is None else seconds,
                 timing,
             )
         )
         if status != "done":
-            raise Stopped(message)
+            raise Stopped(status, message, described(ticket))
 
     def _size(self, ticket: Ticket, model: nn.Module | None) -> Size:
         recipe = self.recipe_of(ticket)
@@ -280,11 +294,11 @@ class Trainings:
         snapshots: dict[int, str],
         artefacts: dict[str, Artefact],
         size: Size,
-        search_flops: float,
         seconds: float,
         timing: Timing | None,
     ) -> Row:
         return Row(
+            version=VERSION,
             id=run,
             task=self.task.name,
             task_digest=self._causes.task,
@@ -305,13 +319,13 @@ class Trainings:
             widths=size.widths,
             latency=timing,
             mask_digest=digest(ticket.subnetwork.mask),
-            anatomy=self._anatomy(ticket),
+            anatomy=self._anatomy(ticket) if measurement.curve.steps else {},
             curve=measurement.curve,
             early_stop=measurement.early_stop,
             end=measurement.end if status == "done" else None,
             train_metric=measurement.train_metric,
             train_flops=size.train_flops,
-            search_flops=search_flops,
+            search_flops=ticket.search_flops,
             seconds=round(seconds, 3),
             training_seconds=measurement.training_seconds,
             search=ticket.search if ticket.arm is None else Search(),
@@ -341,7 +355,8 @@ def _file(step: int) -> str:
     return f"step-{step}"
 
 
-def _described(ticket: Ticket) -> str:
+def described(ticket: Ticket) -> str:
+    """A ticket's training in words, for a sentence about what became of it."""
     if ticket.method is None:
         return f"the {ticket.arm_label} training of seed {ticket.seed}"
     return f"{ticket.arm_label} {ticket.replicate} of {ticket.method.label} level {ticket.level}, seed {ticket.seed},"

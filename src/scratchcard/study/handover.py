@@ -129,7 +129,7 @@ def _small(store: Store, row: Row, rows: Rows, study: Study, state: dict[str, to
     if row.arm != "dense":
         of = next(r for r in rows if (r.method, r.seed, r.level, r.arm) == (row.method, row.seed, row.level, "ticket"))
         # its mask and weights are in the store; the method that found it plays no part here
-        ticket, _ = kept(store, of.id, study.methods[0], task, lambda: trainings.sites)
+        ticket = kept(store, of.id, study.methods[0], task, lambda: trainings.sites)
         if row.arm != "ticket":
             ticket = next(islice(ARMS[row.arm](ticket, study.recipe, row.seed, task), row.replicate, None))
         if isinstance(ticket.subnetwork, SmallUnits):

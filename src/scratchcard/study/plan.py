@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from scratchcard.methods.ticket import Arm, Method
+from scratchcard.methods.ticket import Arm, Method, primary_only
 from scratchcard.networks.cost import cost
 from scratchcard.row import MethodPlan
 from scratchcard.study.budget import Budget, clock
@@ -30,6 +30,10 @@ class Plan:
     """Ids of the runs that are in the store already."""
     each: Budget
     """The price of one run, seconds measured on this machine; less for rewound ones, which are priced as whole ones."""
+    longer: Mapping[str, float] = field(default_factory=dict)
+    """Of runs that take longer: how many trainings of the dense network each is worth, at most."""
+    notes: Sequence[str] = ()
+    """What a person should know before anything is trained."""
 
     @property
     def missing(self) -> tuple[RunSpec, ...]:
@@ -39,7 +43,11 @@ class Plan:
     @property
     def price(self) -> Budget:
         """What the missing runs cost, for one worker."""
-        return Budget(self.each.flops * len(self.missing), self.each.seconds * len(self.missing))
+        return self._of(self.missing)
+
+    def _of(self, runs: Sequence[RunSpec]) -> Budget:
+        number = sum(self.longer.get(spec.id, 1.0) for spec in runs)
+        return Budget(self.each.flops * number, self.each.seconds * number)
 
     def describe(self, workers: int) -> str:
         """The plan as a few lines for a person."""
@@ -48,11 +56,25 @@ class Plan:
         lines = [f"{number[name]:5d} x {name}" + (f" ({done[name]} done)" if done[name] else "") for name in number]
         return "\n".join(
             [
+                *self.notes,
                 *lines,
                 f"{len(self.runs):5d} trainings, {len(self.exist)} of them in the store, {len(self.missing)} to run",
                 f"price: {self.price} of one worker; about {clock(self.price.seconds / workers)} with {workers}",
+                *self._apart(),
             ]
         )
+
+    def _apart(self) -> list[str]:
+        """Of the price, what runs cost that take longer than one training of the dense network."""
+        labels = dict.fromkeys(spec.label for spec in self.missing if spec.id in self.longer)
+        found = []
+        for label in labels:
+            runs = [spec for spec in self.missing if spec.label == label]
+            most = max(self.longer[spec.id] for spec in runs)
+            number = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
+            each = f"each at most {most:.3g} trainings of the dense network"
+            found.append(f"of it {label}: {self._of(runs)} ({number}, {each})")
+        return found
 
 
 def planned(
@@ -69,7 +91,8 @@ def planned(
         methods: each with how many levels its tickets have, and which is its primary one.
         arms: the controls.
         seeds: the dense training of a seed is shared by all methods.
-        control_levels: where the controls are run besides the primary level; None: at all levels.
+        control_levels: where the controls are run besides the primary level; None: at all levels. Controls that are
+            run at the primary level alone say so themselves.
     """
     for seed in seeds:
         yield causes.spec(None, seed, 0, None, 0)
@@ -78,8 +101,9 @@ def planned(
                 yield causes.spec(method.label, seed, level, None, 0)
                 for own in method.own_arms(level):
                     yield causes.spec(method.label, seed, level, own.label, 0)
-                if control_levels is None or level in control_levels or level == plan.primary:
-                    for arm in (arm for arm in arms if arm.label not in plan.left_out):
+                everywhere = control_levels is None or level in control_levels
+                for arm in (arm for arm in arms if arm.label not in plan.left_out):
+                    if level == plan.primary or (everywhere and not primary_only(arm)):
                         for replicate in range(arm.replicates):
                             yield causes.spec(method.label, seed, level, arm.label, replicate)
 

@@ -25,7 +25,7 @@ def search(trainings: Trainings, ticket: Ticket, stops: Collection[int]) -> Iter
         stops: steps, from the ticket's first to its last.
 
     Raises:
-        Stopped: the training diverged or failed; no row says so, since none was planned.
+        Stopped: the training diverged or failed; it has no row of its own, the tickets that it was to find have.
     """
     assert ticket.method is not None, "a search is a method's"
     task, recipe = trainings.task, trainings.recipe_of(ticket)
@@ -41,14 +41,16 @@ def search(trainings: Trainings, ticket: Ticket, stops: Collection[int]) -> Iter
             broken = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
             if broken or (snapshot.train_loss is not None and not math.isfinite(snapshot.train_loss)):
                 raise Stopped(
-                    f"{found_by} diverged: by step {snapshot.step} its loss was {snapshot.train_loss}"
+                    "diverged",
+                    f"by step {snapshot.step} its loss was {snapshot.train_loss}"
                     + (f" and {broken[0]} no longer finite" if broken else "")
-                    + "; a lower learning rate may help"
+                    + "; a lower learning rate may help",
+                    found_by,
                 )
             yield replace(snapshot, state=lambda state=state: state)
     except (StoreError, Unrepeatable, Stopped):
         raise
     except Exception as error:  # whatever the user's model, loss or data raise: the study goes on without this search
-        raise Stopped(f"{found_by} failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+        raise Stopped("failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", found_by) from error
     finally:
         torch.set_num_threads(threads)

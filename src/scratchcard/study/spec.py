@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 
 from scratchcard.methods.ticket import Arm, Method, Ticket
 from scratchcard.networks.forward import read_state
+from scratchcard.row import VERSION
 from scratchcard.study.source import source_digest
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
-
-VERSION = 1
-"""Raised when the meaning of a cause changes, so that rows of the old meaning are not taken for the new one."""
 
 
 class Cause(NamedTuple):

@@ -27,7 +27,7 @@ import safetensors.torch
 import torch
 from pydantic import ValidationError
 
-from scratchcard.row import FORMAT, Artefact, Row, Rows, StudySpec
+from scratchcard.row import FORMAT, VERSION, Artefact, Row, Rows, StudySpec
 from scratchcard.types import State
 
 
@@ -93,6 +93,10 @@ class Store:
         """True when the run needs no further training: it is done, or it diverged; a failed one is tried again."""
         row = self.row(run)
         return row is not None and row.status != "failed"
+
+    def older(self) -> int:
+        """How many of its rows are of an earlier version of the identity of runs."""
+        return sum(1 for run in self.row_ids() if (row := self.row(run)) is not None and row.version < VERSION)
 
     def write_row(self, row: Row) -> None:
         """Mark a run as finished: the last thing written about it."""

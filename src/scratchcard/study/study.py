@@ -5,22 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from scratchcard.methods.arms import ARMS, PAPER, RETHINKING, USUAL, refusal
+from scratchcard.earlier import as_today
+from scratchcard.methods.arms import ARMS, LONGER, PAPER, RETHINKING, USUAL
+from scratchcard.methods.budgets import DenseLonger
+from scratchcard.methods.fit import refusal
 from scratchcard.methods.imp import IMP
 from scratchcard.methods.ticket import Arm, Method
-from scratchcard.row import MethodPlan, Rows, StudySpec
+from scratchcard.row import VERSION, MethodPlan, Origin, Rows, StudySpec
 from scratchcard.study.execute import Trainings, plain_fields
 from scratchcard.study.plan import Plan, planned, price_of_one
 from scratchcard.study.progress import Progress
 from scratchcard.study.spec import Causes, RunSpec
 from scratchcard.study.store import Store
 from scratchcard.study.workers import run_study
+from scratchcard.training.constant import constant_metric
+from scratchcard.training.data import InMemory
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
 from scratchcard.words import unknown
@@ -34,9 +40,10 @@ class Study:
     recipe: Recipe = field(default_factory=Recipe)
     methods: Sequence[Method] = (IMP(),)
     arms: Sequence[Arm | str] | str = "usual"
-    """Controls, as objects or by their label in `ARMS`; "usual" for fresh weights and random masks, and for what trains
-    inherited architectures from scratch, where they fit; "paper" for those of Frankle & Carbin, "rethinking" for those
-    of Liu et al., "all" for every one that fits the task. Dense network and tickets are always run."""
+    """Controls, as objects or by their label in `ARMS`; "usual" for fresh weights and random masks, or, of tickets that
+    inherit trained weights, what trains their architecture from scratch, and for the dense network trained for as many
+    operations as the search; "paper" for those of Frankle & Carbin, "rethinking" for those of Liu et al., "all" for
+    every one that fits the task. Dense network and tickets are always run."""
     control_levels: Sequence[int] | None = None
     """The levels at which controls are run besides each method's primary one; None: at all levels."""
     seeds: int | Sequence[int] = 5
@@ -65,7 +72,7 @@ class Study:
                 raise ValueError(
                     f"a study's {name} must be sc.{kind.__name__}, got {type(getattr(self, name)).__name__}"
                 )
-        presets = {"usual": USUAL + RETHINKING, "paper": PAPER, "rethinking": RETHINKING, "all": tuple(ARMS)}
+        presets = {"usual": (*USUAL, *RETHINKING, LONGER), "paper": PAPER, "rethinking": RETHINKING, "all": tuple(ARMS)}
         whichever_fit = self.arms in ("all", "usual", "rethinking")
         usual = self.arms == "usual"
         if isinstance(self.arms, str) and self.arms in presets:
@@ -99,8 +106,8 @@ class Study:
         if not self.methods:
             raise ValueError("a study needs at least one method, e.g. methods=[sc.IMP()]")
         if usual:
-            inherited = [method.inherits and method.units != "weights" for method in self.methods]
-            chosen = {*(RETHINKING if any(inherited) else ()), *(() if all(inherited) else USUAL)}
+            inherited = [method.origin.trained for method in self.methods]
+            chosen = {LONGER, *(RETHINKING if any(inherited) else ()), *(() if all(inherited) else USUAL)}
             object.__setattr__(self, "arms", tuple(arm for arm in self.controls if arm.label in chosen))
         if self.control_levels is not None:
             object.__setattr__(self, "control_levels", tuple(self.control_levels))
@@ -108,14 +115,16 @@ class Study:
                 raise ValueError(
                     f"control_levels are numbers of pruning rounds, 1 or higher; got {list(self.control_levels)}"
                 )
-        fitting = {a.label for a in self.controls for m in self.methods if not refusal(a, m, self.task)}
+        fitting = {a.label for a in self.controls for m in self.methods if not self._refusal(a, m)}
         idle = [arm for arm in self.controls if arm.label not in fitting]
-        if idle and not whichever_fit:
+        # that the factory has one draw alone is said of the study, and refuses no control that was asked for
+        if idle and not whichever_fit and not self.task.one_draw:
             raise ValueError(
                 f"the control {idle[0].label} cannot be run on any method of this study: "
-                f"{refusal(idle[0], self.methods[0], self.task)}; leave it out"
+                f"{self._refusal(idle[0], self.methods[0])}; leave it out"
             )
-        object.__setattr__(self, "arms", tuple(arm for arm in self.controls if arm.label in fitting))
+        if not self.task.one_draw:
+            object.__setattr__(self, "arms", tuple(arm for arm in self.controls if arm.label in fitting))
         if not 0 < self.primary <= 1:
             raise ValueError(
                 f"a density is the share of weights kept, above 0 and at most 1; got primary={self.primary}"
@@ -154,10 +163,13 @@ class Study:
                 fields=_json(plain_fields(method)),
                 densities=densities,
                 primary=primary,
-                left_out={arm.label: why for arm in self.controls if (why := refusal(arm, method, self.task))},
+                origin=method.origin if self.task.start is None or method.origin.trained else Origin(weights="given"),
+                left_out={arm.label: why for arm in self.controls if (why := self._refusal(arm, method))},
             )
         own = list(dict.fromkeys(arm.label for method in self.methods for arm in method.own_arms(1)))
+        test = self.task.data.test
         return StudySpec(
+            version=VERSION,
             name=self.name or self.task.name,
             task=self.task.name,
             task_digest=self.causes.task,
@@ -165,9 +177,12 @@ class Study:
             metric=metric.name,
             higher_is_better=metric.higher_is_better,
             metric_is_fraction=metric.fraction,
+            test_targets=self.task.data.test_targets,
             resolution=1 / self.task.data.test_targets if metric.fraction else 0.0,
             loss=self.task.loss if isinstance(self.task.loss, str) else getattr(self.task.loss, "__name__", "own loss"),
             dense_given=self.task.start is not None,
+            constant=constant_metric(self.task, test, self.recipe) if isinstance(test, InMemory) else None,
+            one_draw=self.task.one_draw,
             recipe=_json(self.recipe.fields()),
             methods=methods,
             planned=len(self._planned(methods)),
@@ -197,7 +212,41 @@ class Study:
         specs = self._specs()
         store = Store(self.store) if (Path(self.store) / "store.json").exists() else None
         exist = frozenset(spec.id for spec in specs if store is not None and store.finished(spec.id))
-        return Plan(tuple(specs), exist, price_of_one(self.task, self.recipe, store, sorted(exist)))
+        each = price_of_one(self.task, self.recipe, store, sorted(exist))
+        return Plan(tuple(specs), exist, each, self._longer(specs), self.notes(store))
+
+    def notes(self, store: Store | None = None) -> list[str]:
+        """What a person should know before anything is trained, as sentences."""
+        found = []
+        if self.task.one_draw:
+            left = sorted({arm for plan in self.spec.methods.values() for arm in plan.left_out})
+            found.append(
+                f"The model factory of task {self.task.name!r} gives the same weights under every seed (does it seed "
+                "itself, or return one object?): seeds differ in the order of the data alone, and fresh weights would "
+                "be the same weights" + (f", so that these controls are left out: {', '.join(left)}." if left else ".")
+            )
+        if store is not None and (older := store.older()):
+            found.append(
+                f"The store {store.folder} has {older} run{'s' if older > 1 else ''} of an earlier version of "
+                "scratchcard: they stay and can be reported, but what controls, crops and scores are has changed, so "
+                "none of them is taken for a run of this study."
+            )
+        return found
+
+    def _longer(self, specs: Sequence[RunSpec]) -> dict[str, float]:
+        """Of runs that take longer than one training of the dense network: how many of them each is worth, at most."""
+        methods, arms = {m.label: m for m in self.methods}, {a.label: a for a in self.controls}
+        found = {}
+        for spec in specs:
+            arm = None if spec.arm is None else arms.get(spec.arm.label)
+            if spec.method is None or not isinstance(arm, DenseLonger):
+                continue
+            before = methods[spec.method.label].search_steps(self.recipe, spec.level) / self.recipe.steps
+            found[spec.id] = arm.times or before + 1
+        return found
+
+    def _refusal(self, arm: Arm, method: Method) -> str:
+        return refusal(arm, method, self.task, self.recipe)
 
     def run(self, workers: int | None = None, progress: bool = True) -> Rows:
         """Run what is not in the store yet, and return all rows of the study.
@@ -221,6 +270,11 @@ class Study:
         specs = self._specs()
         store.write_study(self._id, self.spec, [spec.id for spec in specs])
         with Progress(len(specs), show=progress) as shown:
+            for sentence in self.notes(store):
+                if progress:
+                    shown.note(sentence)
+                else:
+                    warnings.warn(sentence, stacklevel=2)
             run_study(self, store, specs, workers, shown)
         return self.rows()
 
@@ -257,7 +311,7 @@ def read(folder: str | Path) -> list[Rows]:
     Raises:
         StoreError: the folder is no store, or something in it is damaged.
     """
-    return Store(folder, create=False).studies()
+    return [as_today(rows) for rows in Store(folder, create=False).studies()]
 
 
 def _json(value: Any) -> Any:

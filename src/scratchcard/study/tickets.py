@@ -27,7 +27,7 @@ class Facts(Frozen):
     seed: int
     level: int
     prunable: tuple[str, ...]
-    start: dict[str, int | bool]
+    start: dict[str, int | bool | float | None]
     """Fields of the `Dense`, `End` or `Handed` whose weights it starts from."""
     handed: bool = False
     """Whether its weights lie here too: those that a search left."""
@@ -44,7 +44,7 @@ class Facts(Frozen):
 _INVERSE, _WEIGHTS = "inverse of ", "weights of "
 
 
-def keep(store: Store, run: str, ticket: Ticket, search_flops: float) -> None:
+def keep(store: Store, run: str, ticket: Ticket) -> None:
     """Keep a method's ticket under the id of its run; one that is there already is left as it is."""
     assert ticket.method is not None, "a ticket was found by a method"
     assert isinstance(ticket.start, Dense | End | Handed), (
@@ -60,7 +60,7 @@ def keep(store: Store, run: str, ticket: Ticket, search_flops: float) -> None:
         handed=ticket.weights is not None,
         start_step=ticket.start_step,
         changes={name: list(value) if isinstance(value, tuple) else value for name, value in ticket.changes.items()},
-        search_flops=search_flops,
+        search_flops=ticket.search_flops,
         search=ticket.search,
         mask_digest=digest(ticket.subnetwork.mask),
         inverse_digest=None if ticket.inverse is None else digest(ticket.inverse),
@@ -76,8 +76,8 @@ def _untimed(facts: dict[str, Any]) -> dict[str, Any]:
     return {**facts, "search": {**facts.get("search", {}), "seconds": 0.0}}
 
 
-def kept(store: Store, run: str, method: Method, task: Task, sites: Callable[[], Sites]) -> tuple[Ticket, float]:
-    """The ticket kept under a run's id, and what finding it cost.
+def kept(store: Store, run: str, method: Method, task: Task, sites: Callable[[], Sites]) -> Ticket:
+    """The ticket kept under a run's id.
 
     Args:
         store: where it was kept.
@@ -103,7 +103,7 @@ def kept(store: Store, run: str, method: Method, task: Task, sites: Callable[[],
         raise Damaged(store.spoilt_ticket(run, error)) from error
     if digest(mask) != facts.mask_digest or (None if inverse is None else digest(inverse)) != facts.inverse_digest:
         raise Damaged(store.spoilt_ticket(run, ValueError("its mask is another one")))
-    ticket = Ticket(
+    return Ticket(
         method,
         facts.seed,
         facts.level,
@@ -113,7 +113,7 @@ def kept(store: Store, run: str, method: Method, task: Task, sites: Callable[[],
         facts.start_step,
         {name: tuple(value) if isinstance(value, list) else value for name, value in facts.changes.items()},
         inverse=inverse,
+        search_flops=facts.search_flops,
         weights=weights,
         search=facts.search,
     )
-    return ticket, facts.search_flops

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
 from itertools import islice
 from pickle import PicklingError
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,10 @@ def run_study(study: Study, store: Store, specs: list[RunSpec], workers: int, sh
         StoreError: the store cannot be used.
         ValueError: a worker process died.
     """
-    finished = {spec.id for spec in specs if store.finished(spec.id)}
+    rows = {spec.id: row for spec in specs if (row := store.row(spec.id)) is not None}
+    finished = {run for run, row in rows.items() if row.status != "failed"}
+    # a diverged ticket needs no search again, whether it was found or not
+    found = {run for run, row in rows.items() if row.status == "diverged"} | store.ticket_ids()
     shown.at(len(finished))
     # what a method trains besides its tickets is a part of its chain
     own = {(method.label, arm.label) for method in study.methods for arm in method.own_arms(1)}
@@ -55,7 +59,6 @@ def run_study(study: Study, store: Store, specs: list[RunSpec], workers: int, sh
     for spec in specs:
         if spec.method is not None and not chained(spec) and spec.id not in finished:
             controls.setdefault(spec.ticket.id, []).append(spec)
-    tickets = store.ticket_ids()
     untrained = {spec.seed for spec in specs if spec.method is None and spec.id not in finished}
     # dict: each chain once, in the order of the plan
     chains = list(
@@ -64,7 +67,7 @@ def run_study(study: Study, store: Store, specs: list[RunSpec], workers: int, sh
             for spec in specs
             if spec.method is not None
             and chained(spec)
-            and (spec.id not in finished or spec.ticket.id not in tickets or spec.seed in untrained)
+            and (spec.id not in finished or spec.ticket.id not in found or spec.seed in untrained)
         )
     )
     ids = {spec.id for spec in specs}
@@ -99,12 +102,9 @@ def _in_this_process(
         note(run_dense(trainings, study, seed))
         count()
     for method, seed in chains:
-        try:
-            for ticket in run_chain(trainings, study, method, seed):
-                count()
-                run_controls(ticket)
-        except Stopped as stopped:
-            note(str(stopped))
+        for ticket in run_chain(trainings, study, method, seed, note):
+            count()
+            run_controls(ticket)
         count()
 
 
@@ -170,21 +170,37 @@ def run_dense(trainings: Trainings, study: Study, seed: int) -> str:
     return ""
 
 
-def run_chain(trainings: Trainings, study: Study, label: str, seed: int) -> Iterator[str]:
+def run_chain(trainings: Trainings, study: Study, label: str, seed: int, note: Callable[[str], None]) -> Iterator[str]:
     """Find a method's tickets for one seed, yield the id of each once it is in the store, then train it.
 
-    Raises:
-        Stopped: a training that the chain needs ended without a result.
+    A training that ends without a result is told to `note`. Tickets that could not be found for want of it have rows
+    that say so: that a search diverges is an outcome of the method, not a run that is missing.
     """
     method = next(method for method in study.methods if method.label == label)
-    store, asked = trainings.store, Asked(trainings)
-    for ticket in method.find(study.task, study.recipe, seed, asked):
-        run = trainings.spec(ticket).id
-        found = asked.spent + ticket.scoring_flops
-        keep(store, run, ticket, found)
-        yield run
-        for _ in trainings.train(ticket, (trainings.recipe_of(ticket).steps,), search_flops=found):
-            pass
+    asked = Asked(trainings)
+    told: set[str] = set()
+
+    def tell(stopped: Stopped) -> None:
+        if str(stopped) not in told:  # once, though the search may ask for the same training
+            note(str(stopped))
+        told.add(str(stopped))
+
+    try:
+        for found in method.find(study.task, study.recipe, seed, asked):
+            ticket = replace(found, search_flops=asked.spent + found.scoring_flops)
+            run = trainings.spec(ticket).id
+            keep(trainings.store, run, ticket)
+            yield run
+            try:
+                for _ in trainings.train(ticket, (trainings.recipe_of(ticket).steps,)):
+                    pass
+            except Stopped as stopped:  # the next level may not need it
+                tell(stopped)
+    except Stopped as stopped:
+        tell(stopped)
+        for level, density in enumerate(study.spec.methods[label].densities):
+            if level:
+                trainings.lose(method, seed, level, density, stopped)
 
 
 class Asked:
@@ -197,7 +213,7 @@ class Asked:
 
     def __call__(self, ticket: Ticket, stops: Collection[int]) -> Iterator[Snapshot]:
         """Yield the snapshots at `stops`; a training that is iterated to its end leaves a row."""
-        yield from self._trainings.train(ticket, stops, search_flops=self.spent)
+        yield from self._trainings.train(replace(ticket, search_flops=self.spent), stops)
         row = self._trainings.store.row(self._trainings.spec(ticket).id)
         assert row is not None, "a training that was iterated to its end left no row"
         self.spent += row.train_flops
@@ -213,13 +229,13 @@ def run_control(trainings: Trainings, study: Study, spec: RunSpec) -> str:
     assert spec.arm is not None, "a control is an arm of a method's ticket"
     method = next(method for method in study.methods if method.label == spec.method.label)
     arm = next(arm for arm in study.controls if arm.label == spec.arm.label)
-    ticket, search_flops = kept(trainings.store, spec.ticket.id, method, study.task, lambda: trainings.sites)
+    ticket = kept(trainings.store, spec.ticket.id, method, study.task, lambda: trainings.sites)
     control = next(islice(arm(ticket, study.recipe, spec.seed, study.task), spec.replicate, None))
     assert trainings.spec(control) == spec, "a control is the run that was planned"
     try:
         # a small network is worth keeping, whoever's weights it began with; a masked one has the size of the dense one
         own = isinstance(control.subnetwork, SmallUnits)
-        for _ in trainings.train(control, (trainings.recipe_of(control).steps,) if own else (), search_flops):
+        for _ in trainings.train(control, (trainings.recipe_of(control).steps,) if own else ()):
             pass
     except Stopped as stopped:
         return str(stopped)
@@ -256,12 +272,10 @@ def _dense_job(seed: int) -> str:
 
 
 def _chain_job(label: str, seed: int) -> str:
-    try:
-        for _ in run_chain(_STATE["trainings"], _STATE["study"], label, seed):
-            pass
-    except Stopped as stopped:
-        return str(stopped)
-    return ""
+    told: list[str] = []
+    for _ in run_chain(_STATE["trainings"], _STATE["study"], label, seed, told.append):
+        pass
+    return "\n".join(told)
 
 
 def _control_job(spec: RunSpec) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import floor
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +13,8 @@ from scratchcard.training.seeds import derive
 from scratchcard.types import Tensors
 from scratchcard.words import unknown
 
-PADDING = 4
-"""Pixels of zeros on every side before a crop (He et al. 2016, sec. 4.2)."""
 
-
-def augment(inputs: Tensors, names: tuple[str, ...], seed: int, step: int) -> Tensor:
+def augment(inputs: Tensors, names: tuple[str, ...], seed: int, step: int, crop: float) -> Tensor:
     """A batch of images, each augmented by a draw of its own that is a function of (seed, step).
 
     Args:
@@ -24,6 +22,7 @@ def augment(inputs: Tensors, names: tuple[str, ...], seed: int, step: int) -> Te
         names: keys of `AUGMENTATIONS`, applied in this order; the draws of one do not depend on the others.
         seed: the run's seed.
         step: the optimizer step the batch is for.
+        crop: as of `Recipe`.
 
     Raises:
         ValueError: an unknown name, or inputs that are not images.
@@ -35,25 +34,36 @@ def augment(inputs: Tensors, names: tuple[str, ...], seed: int, step: int) -> Te
         if name not in AUGMENTATIONS:
             raise ValueError(unknown("augmentation", name, AUGMENTATIONS))
         chance = torch.Generator().manual_seed(derive(seed, name, step))
-        inputs = AUGMENTATIONS[name](inputs, chance)
+        inputs = AUGMENTATIONS[name](inputs, chance, crop)
     return inputs
 
 
-def _pad_crop(images: Tensor, chance: torch.Generator) -> Tensor:
+def padding(side: int, crop: float) -> int:
+    """Pixels of zeros on either end of a side before a crop: its share, halves rounded up, and at least one.
+
+    An eighth is the 4 pixels of 32 of He et al. 2016, sec. 4.2.
+    """
+    return max(1, floor(side * crop + 0.5))
+
+
+def _pad_crop(images: Tensor, chance: torch.Generator, crop: float) -> Tensor:
     batch, _, height, width = images.shape
-    top, left = torch.randint(0, 2 * PADDING + 1, (2, batch), generator=chance).to(images.device)
-    # every crop there is, as a view [B, C, 9, 9, H, W]
-    windows = F.pad(images, (PADDING,) * 4).unfold(2, height, 1).unfold(3, width, 1)
+    high, wide = padding(height, crop), padding(width, crop)
+    top, left = (
+        torch.randint(0, 2 * pixels + 1, (batch,), generator=chance).to(images.device) for pixels in (high, wide)
+    )
+    # every crop there is, as a view [B, C, 2 high + 1, 2 wide + 1, H, W]
+    windows = F.pad(images, (wide, wide, high, high)).unfold(2, height, 1).unfold(3, width, 1)
     return windows[torch.arange(batch, device=images.device), :, top, left]
 
 
-def _flip(images: Tensor, chance: torch.Generator) -> Tensor:
+def _flip(images: Tensor, chance: torch.Generator, crop: float) -> Tensor:
     flipped = torch.rand(len(images), generator=chance).to(images.device) < 0.5
     return torch.where(flipped[:, None, None, None], images.flip(3), images)
 
 
-AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator, float], Tensor]] = {
     "pad-crop": _pad_crop,
     "flip": _flip,
 }
-"""Name -> (images [B, C, H, W], CPU generator) -> images of the same shape. A flip is left to right."""
+"""Name -> (images [B, C, H, W], CPU generator, `Recipe.crop`) -> images of the same shape. A flip is left to right."""

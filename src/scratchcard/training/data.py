@@ -164,7 +164,7 @@ def batches(
 def sequential(split: Split, batch_size: int, device: torch.device | str = "cpu") -> Iterator[Batch]:
     """Every example once, in order, for evaluation (without random transforms where a split says how to read it so).
 
-    The ragged last batch is kept.
+    The ragged last batch is kept. Every batch is a copy: a network may change its inputs in place, the data stay.
     """
     n, starts = len(split), range(0, len(split), _positive(batch_size))
     if isinstance(split, Streamed):
@@ -173,7 +173,7 @@ def sequential(split: Split, batch_size: int, device: torch.device | str = "cpu"
     inputs, targets = split.inputs, split.targets
 
     def rows(tensors: Tensors, start: int) -> Tensors:
-        return map_tensors(lambda t: t[start : start + batch_size].to(device), tensors)
+        return map_tensors(lambda t: t[start : start + batch_size].to(device, copy=True), tensors)
 
     return ((rows(inputs, start), rows(targets, start)) for start in starts)
 

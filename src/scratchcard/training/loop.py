@@ -70,7 +70,7 @@ def train(
                 return
             inputs, targets = next(feed)
             if recipe.augment:
-                inputs = augment(inputs, recipe.augment, seed, step)
+                inputs = augment(inputs, recipe.augment, seed, step, recipe.crop)
             if recipe.lr_factor(step) != factor:
                 factor = recipe.lr_factor(step)
                 for group, peak in zip(optimizer.param_groups, peak_rates, strict=True):

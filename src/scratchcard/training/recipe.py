@@ -43,6 +43,8 @@ class Recipe:
     """Steps over which the learning rate rises linearly from 0 (Frankle & Carbin 2019, App. I.5)."""
     augment: tuple[str, ...] = ()
     """Any of "pad-crop", "flip"; for image tensors [B, C, H, W]."""
+    crop: float = 0.125
+    """Share of the image's side that is padded with zeros on every side before a crop: 4 pixels of 32."""
     precision: Precision = "float32"
     """bfloat16 is autocast: the weights stay float32. block8 emulates 8-bit block floating point with stochastic
     rounding in float32 (`training.block_floating`): what low precision does to a training, not its speed."""
@@ -87,6 +89,7 @@ class Recipe:
             "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
             "scale_l1": (0 <= self.scale_l1 < math.inf, "0 or more"),
             "gamma": (0 < self.gamma < math.inf, "a positive number"),
+            "crop": (0 < self.crop <= 0.5, "above 0 and at most 0.5"),
             "warmup": (0 <= self.warmup <= self.steps, f"between 0 and the {self.steps} steps"),
             "nesterov": (not self.nesterov or self.momentum > 0, "used only with momentum > 0"),
             "milestones": (

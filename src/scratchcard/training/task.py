@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scratchcard.networks.forward import call, with_state
+from scratchcard.networks.forward import as_fits, call, read_state, state_digest, with_state
 from scratchcard.networks.sites import Sites, find_sites
 from scratchcard.training.data import Data, sequential
 from scratchcard.training.loop import as_precise, autocast, placed
@@ -96,6 +96,12 @@ class Task:
         """
         return find_sites(self.fresh(0), self.example_inputs())
 
+    @cached_property
+    def one_draw(self) -> bool:
+        """Whether the factory gives the same weights under every seed, so that no initialisation is a fresh one."""
+        first, second = (state_digest(read_state(self.fresh(seed))) for seed in (0, 1))
+        return first == second
+
     def __getstate__(self) -> dict[str, Any]:
         """Without what can be found again: the sites of a network do not travel between processes."""
         return {name: value for name, value in self.__dict__.items() if name != "sites"}
@@ -130,6 +136,15 @@ class Task:
         """The first few validation inputs."""
         inputs, _ = next(iter(sequential(self.data.validation, examples, torch.device("cpu"))))
         return inputs
+
+    def example_outputs(self) -> Any:
+        """What the untrained network says to them; None where it fails on them."""
+        model = self.fresh(0).eval()
+        try:
+            with seeded(0), torch.inference_mode():
+                return call(model, as_fits(self.example_inputs(), model))
+        except Exception:  # whatever the user's model raises; `check` says what
+            return None
 
     def check(self, recipe: Recipe) -> None:
         """Send one batch through model, loss and metric, so that what does not fit is said before anything is trained.

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from statistics import median
+from typing import Any, Literal
 
 import altair as alt
 
 from scratchcard.evidence.figures.looks import GREY, INK, PAPER, RULE, Look
+from scratchcard.evidence.summary import covers
+from scratchcard.row import StudySpec
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', sans-serif"
 LETTER, SYMBOL, AXIS = 7, 32, 40
@@ -115,6 +118,7 @@ def finished(
     height: int = 330,
     per: tuple[str, Sequence[str]] | None = None,
     above: str | None = None,
+    below: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The layers over the values as one Vega-Lite specification.
 
@@ -126,6 +130,7 @@ def finished(
         height: Of the figure, or of one of its small charts, in pixels.
         per: A field and its values in order: one small chart for each.
         above: Written over the small charts in place of a title of their vertical axis.
+        below: Lines written under everything else, in small letters; under `above` where that is given.
     """
     # the values are put in last, for every step before would copy and check them
     chart = alt.layer(*layers, data=alt.Data(values=[])).properties(height=height)
@@ -140,9 +145,13 @@ def finished(
         chart = chart.resolve_axis(x="independent")
     else:
         chart = chart.properties(width=1000, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
+    small: dict[str, Any] = {"anchor": "start", "fontWeight": "normal", "offset": 12}
     if above:
+        under = {"subtitle": list(below), "subtitleFontSize": 11, "subtitleColor": GREY} if below else {}
+        chart = chart.properties(title=alt.TitleParams(above, fontSize=12.5, **small, **under))
+    elif below:
         chart = chart.properties(
-            title=alt.TitleParams(above, anchor="start", fontWeight="normal", fontSize=12.5, offset=12)
+            title=alt.TitleParams(list(below), orient="bottom", frame="bounds", fontSize=11, color=GREY, **small)
         )
     chart = (
         chart.properties(description=description, background="white")
@@ -191,21 +200,147 @@ def sized(spec: dict[str, Any], width: int) -> dict[str, Any]:
     return spec
 
 
-def window(every: Sequence[dict[str, Any]], near: Sequence[dict[str, Any]]) -> list[float]:
+LOWER = "lower is better"
+
+
+def metric_title(study: StudySpec) -> str:
+    """The study's metric as the title of an axis, with the direction that is good where that is down."""
+    unit = ", %" if study.metric_is_fraction else ""
+    return f"test {study.metric}{unit}" + ("" if study.higher_is_better else f", {LOWER}")
+
+
+def intervals_of(study: StudySpec, kind: str) -> list[str]:
+    """Two lines that stand under every figure with intervals: what they are, and what they cover.
+
+    Args:
+        study: What the study declared.
+        kind: E.g. "95 % interval".
+    """
+    over, _, test = covers(study).partition("; ")
+    return [f"{kind[0].upper()}{kind[1:]}s {over};", f"{test}."] if test else [f"{kind}s {over}."]
+
+
+def confidence(study: StudySpec) -> str:
+    """An interval of the study as it is called: "95 % interval"."""
+    return f"{100 * (1 - study.alpha):g} % interval"
+
+
+def window(every: Sequence[dict[str, Any]], near: Sequence[dict[str, Any]], most: float = float("inf")) -> list[float]:
     """The range of a vertical axis: all that is `near`, and as much beyond it as `near` itself spans.
 
     A control that collapses at the last levels would otherwise flatten everything the verdict is about.
+
+    Args:
+        every: All marks, each with "low", "mean" and "high".
+        near: Those that the axis is made for.
+        most: How far from its mean the axis follows an interval; what is wider has arrows (`edged`).
     """
-    near = near or every
-    low, high = min(entry["low"] for entry in near), max(entry["high"] for entry in near)
+
+    def ends(entries: Sequence[dict[str, Any]]) -> tuple[float, float]:
+        lows = (max(entry["low"], entry["mean"] - most) for entry in entries)
+        return min(lows), max(min(entry["high"], entry["mean"] + most) for entry in entries)
+
+    low, high = ends(near or every)
+    lowest, highest = ends(every)
     reach = high - low or abs(high) / 100 or 1.0
-    low = max(low - reach, min(entry["low"] for entry in every))
-    high = min(high + reach, max(entry["high"] for entry in every))
+    low, high = max(low - reach, lowest), min(high + reach, highest)
     margin = (high - low or reach) / 25
     return [low - margin, high + margin]
 
 
-def outside(values: Sequence[dict[str, Any]], window: Sequence[float]) -> str:
-    """A sentence about means that lie outside an axis; empty when there is none."""
-    count = sum(not window[0] <= entry["mean"] <= window[1] for entry in values)
-    return f" {count} of {len(values)} means lie outside the axis; the table has them." if count else ""
+def typical(values: Sequence[dict[str, Any]]) -> float:
+    """How far the ends of most intervals are from their means: twice the middle one's length; inf where none has one.
+
+    Intervals of two seeds can be a hundred times as long as others.
+    """
+    lengths = [max(entry["high"] - entry["mean"], entry["mean"] - entry["low"]) for entry in values]
+    return 2 * median(lengths) if any(lengths) and median(lengths) else float("inf")
+
+
+def edged(values: Sequence[dict[str, Any]], shown: Sequence[float], beside: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The marks, each with the edges of an axis that it goes beyond; `arrows` draws them.
+
+    Args:
+        values: Each with "mean", and "low" and "high" where it has an interval or a range.
+        shown: The ends of the axis.
+        beside: Fields of equal value where marks stand at one place, so that their arrows stand one behind the other.
+
+    Returns:
+        The marks with "under" and "over" (the edge, where something of the mark lies beyond it), "under_place" and
+        "over_place" (how many arrows are nearer to the edge), and "out" (whether the mean itself is beyond an edge).
+    """
+    taken: dict[tuple[Any, ...], int] = {}
+    found = []
+    for entry in values:
+        ends = [entry["mean"], *(entry[end] for end in ("low", "high") if end in entry)]
+        beyond = {"under": min(ends) < shown[0], "over": max(ends) > shown[1]}
+        more: dict[str, Any] = {"out": not shown[0] <= entry["mean"] <= shown[1]}
+        for side, edge in zip(beyond, shown, strict=True):
+            if beyond[side]:
+                spot = (side, *(entry[field] for field in beside))
+                more[side], more[f"{side}_place"] = edge, taken.get(spot, 0) if beside else 0
+                taken[spot] = taken.get(spot, 0) + 1
+        found.append({**entry, **more})
+    return found
+
+
+def arrows(
+    base: alt.Chart,
+    values: Sequence[dict[str, Any]],
+    along: Literal["x", "y"],
+    scale: alt.Scale,
+    colour: alt.Color | alt.ColorValue,
+    aside: Any = alt.Undefined,
+    **encodings: Any,
+) -> list[alt.Chart]:
+    """Triangles at the edges of an axis, pointing outwards: filled where a mean lies beyond, hollow for its interval.
+
+    Args:
+        base: A chart over the values, with what places it along the other axis.
+        values: From `edged`.
+        along: The axis.
+        scale: Of that axis.
+        colour: Of the triangles.
+        aside: By how much they stand beside their place on the other axis, in pixels.
+        **encodings: What else they have.
+    """
+    place = {"x": alt.X, "y": alt.Y}[along]
+    across = {"x": "y", "y": "x"}[along]
+    shapes = {"x": ("triangle-left", "triangle-right"), "y": ("triangle-down", "triangle-up")}[along]
+    layers = []
+    for side, shape, inwards in zip(("under", "over"), shapes, (1, -1) if along == "x" else (-1, 1), strict=True):
+        if not any(side in entry for entry in values):
+            continue
+        offset = alt.ExprRef(f"{5 * inwards} + {9 * inwards} * datum.{side}_place")
+        fill = alt.when(f"datum.mean {'<' if side == 'under' else '>'} datum.{side}").then(colour)
+        chart = base.transform_filter(f"isValid(datum.{side})").mark_point(
+            shape=shape,
+            size=42,
+            strokeWidth=1.6,
+            opacity=1,
+            aria=False,
+            **{f"{along}Offset": offset, f"{across}Offset": aside},
+        )
+        layers.append(
+            chart.encode(
+                **{along: place(f"{side}:Q", scale=scale)},
+                color=colour,
+                fill=fill.otherwise(alt.value(PAPER)),
+                **encodings,
+            )
+        )
+    return layers
+
+
+def outside(values: Sequence[dict[str, Any]], ends: str = "ranges") -> str:
+    """A sentence about what goes on beyond an axis; empty when nothing does.
+
+    Args:
+        values: From `edged`.
+        ends: What reaches from "low" to "high".
+    """
+    means = sum(entry["out"] for entry in values)
+    said = f" {means} of {len(values)} means lie outside the axis: filled arrows at its edge." if means else ""
+    if any(not entry["out"] and ("under" in entry or "over" in entry) for entry in values):
+        said += f" Hollow arrows: {ends} that go on beyond the axis."
+    return said + (" The table has the numbers." if said else "")

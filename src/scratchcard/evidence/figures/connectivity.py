@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from statistics import fmean
 
 import altair as alt
 
 from scratchcard.evidence.connectivity import advice, by_step, said
-from scratchcard.evidence.figures.chart import Figure, Style, axis, finished, tooltip
+from scratchcard.evidence.figures.chart import Figure, Style, arrows, axis, edged, finished, outside, tooltip
 from scratchcard.evidence.figures.looks import GREY, INK, LEVELS, OTHERS, TICKET, Look
 from scratchcard.row import Connectivity
 
@@ -36,7 +37,8 @@ def lines_figure(found: Connectivity) -> Figure:
     x = alt.X("share:Q").axis(
         title="share of the second network", grid=False, values=[0, 0.25, 0.5, 0.75, 1], format=".2~f"
     )
-    y = alt.Y("mean:Q").scale(zero=False).axis(**axis(f"validation {what}{unit}"))
+    better = "higher" if found.higher_is_better and not found.metric_is_fraction else "lower"
+    y = alt.Y("mean:Q").scale(zero=False).axis(**axis(f"validation {what}{unit}, {better} is better"))
     hover = tooltip(trained_apart_from="from", share="share", mean="mean")
     layers = [
         alt.Chart()
@@ -61,29 +63,42 @@ def instability_figure(found: Connectivity) -> Figure:
     """Instability against the step at which the trainings part (Frankle et al. 2020, Fig. 3)."""
     steps = by_step(found)
     unit = "%" if found.metric_is_fraction else "% of the ends"
+    # ends of which nothing is wrong make any other point of a line infinitely worse, and no axis has a place for that
+    seen = [100 * one for at in steps for one in (*at.each, found.threshold) if isfinite(one)]
+    margin = (max(*seen, 0.0) - min(*seen, 0.0)) / 25
+    shown = [min(*seen, 0.0) - margin * (min(seen) < 0), max(*seen, 0.0) + margin]
     values = [
-        {"step": f"{at.step:,}", "mean": 100 * at.mean, "low": 100 * min(at.each), "high": 100 * max(at.each),
-         "value": said(at, found), "n": len(at.each)}
+        {
+            "step": f"{at.step:,}",
+            **{
+                name: 100 * one if isfinite(one) else 2 * shown[1]
+                for name, one in (("mean", at.mean), ("low", min(at.each)), ("high", max(at.each)))
+            },
+            "value": said(at, found),
+            "n": len(at.each),
+        }
         for at in steps
-    ]  # fmt: skip
+    ]
+    values = edged(values, shown)
+    scale = alt.Scale(domain=shown, nice=False)
     x = alt.X("step:O", sort=None).axis(title=f"step at which the trainings part (of {found.steps:,})", labelAngle=0)
-    y = alt.Y("mean:Q").axis(**axis(f"instability, {unit}"))
+    y = alt.Y("mean:Q", scale=scale).axis(**axis(f"instability, {unit}, lower is better"))
+    hover = tooltip(step="step", instability="value", n="n")
     base = alt.Chart().encode(x=x)
     threshold = alt.Chart(alt.Data(values=[{"at": 100 * found.threshold, "label": "stable below"}]))
     layers = [
-        threshold.mark_rule(color=GREY, strokeDash=[4, 3]).encode(y="at:Q"),
+        threshold.mark_rule(color=GREY, strokeDash=[4, 3]).encode(y=alt.Y("at:Q", scale=scale)),
         threshold.mark_text(align="right", baseline="bottom", dy=-4, dx=-4, color=GREY, fontSize=11).encode(
-            y="at:Q", x=alt.value("width"), text="label:N"
+            y=alt.Y("at:Q", scale=scale), x=alt.value("width"), text="label:N"
         ),
-        base.mark_rule(color=INK, strokeWidth=2).encode(y=alt.Y("low:Q"), y2="high:Q"),
-        base.mark_line(color=TICKET.colour, strokeWidth=2).encode(y=y),
-        base.mark_point(color=TICKET.colour, filled=True, size=80, opacity=1).encode(
-            y=y, tooltip=tooltip(step="step", instability="value", n="n")
-        ),
+        base.mark_rule(color=INK, strokeWidth=2, clip=True).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q"),
+        base.mark_line(color=TICKET.colour, strokeWidth=2, clip=True).encode(y=y),
+        *arrows(base, values, "y", scale, alt.ColorValue(TICKET.colour), tooltip=hover),
+        base.mark_point(color=TICKET.colour, filled=True, size=80, opacity=1, clip=True).encode(y=y, tooltip=hover),
     ]
     spec = finished(values, layers, None, "instability against the step at which trainings part", 260)
     caption = "How much worse the worst point of a line is than the mean of its ends; mean and range over seeds. "
-    caption += advice(found)
+    caption += advice(found) + outside(values)
     table = [[f"{at.step:,}", said(at, found), str(len(at.each)), "yes" if at.stable else "no"] for at in steps]
     return Figure("instability", "From which step on?", caption, spec, ["step", "instability", "n", "stable"], table)
 

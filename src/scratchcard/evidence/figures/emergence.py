@@ -178,7 +178,12 @@ def _consecutive(seeds: dict[int, Emergence]) -> Figure:
         layers.append(text.encode(x=x, text="what:N"))
     if far:
         beyond = alt.Chart(alt.Data(values=[{"name": f"two random masks: {first.random:.3g}, above this axis"}]))
-        layers.append(beyond.mark_text(y=8, color=INK, **words).encode(text="name:N"))
+        layers.append(beyond.mark_text(y=8, color=INK, **(words | {"dx": -14})).encode(text="name:N"))
+        layers.append(
+            beyond.mark_point(
+                shape="triangle-up", filled=True, size=50, opacity=1, color=INK, x="width", xOffset=-6, y=7, aria=False
+            )
+        )
     at = alt.Y("at:Q", scale=scale)
     layers += [
         level.mark_rule(color=INK, strokeDash=[2, 3], aria=False).encode(y=at),

@@ -10,12 +10,23 @@ from typing import Any
 
 import altair as alt
 
-from scratchcard.evidence.arms import FAMILIES, by_family
+from scratchcard.evidence.arms import FAMILIES, by_family, family_of
 from scratchcard.evidence.comparison import Comparison, effect_text
-from scratchcard.evidence.figures.chart import FAR, Figure, finished, tooltip
+from scratchcard.evidence.figures.chart import (
+    FAR,
+    LOWER,
+    Figure,
+    arrows,
+    confidence,
+    edged,
+    finished,
+    intervals_of,
+    metric_title,
+    tooltip,
+)
 from scratchcard.evidence.figures.looks import GREY, INK, ZONE, looks_by_family
 from scratchcard.evidence.means import ArmMean
-from scratchcard.evidence.summary import metric_text, sd_text
+from scratchcard.evidence.summary import covers, metric_text, sd_text
 from scratchcard.row import StudySpec
 
 
@@ -39,12 +50,20 @@ def difference_figure(comparisons: Sequence[Comparison], study: StudySpec) -> Fi
         if not isnan(c.mean)
     ]
     margin = next((factor * c.margin for c in comparisons if not isnan(c.margin)), 0.0)
+    # of a loss the difference itself would be negative where the ticket is better: `compare` has turned it
+    turned = "" if study.higher_is_better else "turned so that "
+    title = [f"ticket minus arm{unit}", f"{turned}right = ticket better"]
     spec, beyond = _forest(
-        values, 0.0, margin, f"ticket ahead by{unit}", "ticket minus every other arm, with intervals"
+        values,
+        0.0,
+        margin,
+        title,
+        "ticket minus every other arm, with intervals",
+        intervals_of(study, confidence(study)),
     )
     caption = (
-        f"Mean difference of test {study.metric} over seeds with its {_confidence(study)} interval; right of "
-        "zero the ticket is better. Shaded: the margin within which two networks match."
+        f"Mean difference of test {study.metric} with its {confidence(study)} ({covers(study)}), "
+        f"{turned}right of zero the ticket is better. Shaded: the margin within which two networks match."
     )
     table = [[c.arm, str(c.n), str(c)] for c in comparisons]
     header = ["arm", "n seeds", "comparison"]
@@ -58,7 +77,7 @@ def arms_figure(means: Sequence[ArmMean], study: StudySpec) -> Figure:
         means: Those of one method at its primary level.
         study: What the study declared.
     """
-    unit, factor = (", %", 100) if study.metric_is_fraction else ("", 1)
+    factor = 100 if study.metric_is_fraction else 1
     values = [
         {
             "arm": m.arm,
@@ -71,38 +90,49 @@ def arms_figure(means: Sequence[ArmMean], study: StudySpec) -> Figure:
     ]
     means_of = {entry["arm"]: entry["mean"] for entry in values}
     centre = means_of.get("dense", means_of.get("ticket", values[0]["mean"]))
-    title = f"test {study.metric}"
-    spec, beyond = _forest(values, centre, 0.0, title + unit, f"{title} of every arm, with intervals")
+    about = f"test {study.metric} of every arm, with intervals"
+    title = [metric_title(study).removesuffix(f", {LOWER}"), *([] if study.higher_is_better else [LOWER])]
+    spec, beyond = _forest(values, centre, 0.0, title, about, intervals_of(study, confidence(study)))
     caption = (
-        f"Test {study.metric} of each arm by itself, {_seeds(means)}: mean over seeds with its {_confidence(study)} "
-        "interval, the vertical line is the dense network. Intervals that overlap may still belong to arms that "
-        "differ: seeds are paired in the differences above, not here."
+        f"Test {study.metric} of each arm by itself, {_seeds(means)}: mean with its {confidence(study)} "
+        f"({covers(study)}), the vertical line is the dense network. Intervals that overlap may still belong to arms "
+        "that differ: seeds are paired in the differences above, not here."
     )
-    header = ["arm", "n seeds", "mean", f"{_confidence(study)} interval", "standard deviation"]
+    header = ["arm", "n seeds", "mean", confidence(study), "standard deviation"]
     table = [[m.arm, str(m.n), *_parts(m, study), "–" if isnan(m.sd) else sd_text(m.sd, study)] for m in means]  # noqa: RUF001
     return Figure("arms", "All arms side by side", caption + beyond, spec, header, table)
 
 
 def _forest(
-    values: list[dict[str, Any]], centre: float, zone: float, title: str, description: str
+    values: list[dict[str, Any]],
+    centre: float,
+    zone: float,
+    title: Sequence[str],
+    description: str,
+    covered: Sequence[str],
 ) -> tuple[dict[str, Any], str]:
-    """One row per arm, controls under the headings of their families; and a sentence about arms off the axis.
+    """One row per arm, controls under the headings of their families; and what lies off the axis, in sentences.
 
     Args:
         values: One for each arm.
         centre: Where the vertical line stands that they are compared with.
         zone: Half-width of what is shaded around it; 0 for none.
-        title: Of the horizontal axis.
+        title: Of the horizontal axis, line by line.
         description: What a screen reader says.
+        covered: What the intervals cover, line by line.
     """
     arms = [entry["arm"] for entry in values]
     ends = [end for entry in values for end in (entry.get("low"), entry["mean"], entry.get("high")) if end is not None]
-    limit = FAR * max(median(abs(entry["mean"] - centre) for entry in values), zone) or float("inf")
-    near = [end for end in ends if abs(end - centre) <= limit] or ends
+    reaches = [max(centre - entry["low"], entry["high"] - centre) for entry in values if "low" in entry]
+    # at least the middle one of the intervals is seen whole: those of two seeds may be far longer than any difference
+    far = [distance for entry in values if (distance := abs(entry["mean"] - centre))]
+    limit = max(FAR * median(far or [0.0]), FAR * zone, median(reaches or [0.0]))
+    near = [end for end in ends if abs(end - centre) <= (limit or float("inf"))] or ends
     low, high = min([*near, centre - zone]), max([*near, centre + zone])
     room = (high - low or abs(high) / 100 or 1.0) / 25
     low, high = low - room, high + room
-    off = [entry for entry in values if not low <= entry["mean"] <= high]
+    values = edged(values, [low, high])
+    off = [entry for entry in values if entry["out"]]
     rows, headings = _rows(arms)
     looks = looks_by_family(arms)
     y = alt.Y("arm:N", scale=alt.Scale(domain=rows)).axis(
@@ -113,7 +143,7 @@ def _forest(
         grid=False,
     )
     scale = alt.Scale(domain=[low, high], nice=False)
-    x = alt.X("mean:Q", scale=scale).axis(title=title, titleLimit=alt.ExprRef("room * 0.45"), grid=True, tickCount=6)
+    x = alt.X("mean:Q", scale=scale).axis(title=title, titleLimit=alt.ExprRef("room * 0.6"), grid=True, tickCount=6)
     colour = alt.Color("arm:N", legend=None).scale(domain=arms, range=[look.colour for look in looks])
     shape = alt.Shape("arm:N", legend=None).scale(domain=arms, range=[look.shape for look in looks])
     hover = tooltip(arm="arm", mean_with_interval="value", n_seeds="n")
@@ -127,6 +157,9 @@ def _forest(
         layers.append(interval.encode(x=alt.X("low:Q", scale=scale), x2="high:Q", color=colour, tooltip=hover))
     point = base.mark_point(size=90, filled=True, opacity=1, clip=True)
     layers.append(point.encode(x=x, color=colour, shape=shape, tooltip=hover))
+    # of an arm off the axis the arrow below says more
+    inside = base.transform_filter("!datum.out")
+    layers += arrows(inside, [entry for entry in values if not entry["out"]], "x", scale, colour, tooltip=hover)
     for entry in off:
         side = "left" if entry["mean"] < low else "right"
         edge = low if side == "left" else high
@@ -137,8 +170,10 @@ def _forest(
             at_edge.mark_point(shape=f"triangle-{side}", size=70, color=INK, filled=True, xOffset=5 * inwards)
         )
         layers.append(at_edge.mark_text(fontSize=12, color=INK, align=side, dx=14 * inwards).encode(text="label:N"))
-    beyond = " Arms with an arrow lie outside the axis, at the value beside it." if off else ""
-    return finished(values, layers, None, description, 56 + 30 * len(rows)), beyond
+    beyond = " Arms with a number at the edge lie outside the axis, at that value." if off else ""
+    if any("under" in entry or "over" in entry for entry in values if not entry["out"]):
+        beyond += " Hollow arrows: intervals that go on beyond the axis; the table has their ends."
+    return finished(values, layers, None, description, 56 + 30 * len(rows), below=covered), beyond
 
 
 def _rows(arms: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -146,14 +181,10 @@ def _rows(arms: Sequence[str]) -> tuple[list[str], list[str]]:
     families = by_family(arms)
     if len(families) < 2 or sum(map(len, families.values())) <= 4:
         return list(arms), []
-    rows = [arm for arm in arms if arm in ("dense", "ticket")]
+    rows = [arm for arm in arms if family_of(arm) is None]
     for family, members in families.items():
         rows += [FAMILIES[family] + ":", *members]
     return rows, [heading + ":" for heading in FAMILIES.values()]
-
-
-def _confidence(study: StudySpec) -> str:
-    return f"{100 * (1 - study.alpha):g} %"
 
 
 def _seeds(means: Sequence[ArmMean]) -> str:

@@ -38,6 +38,10 @@ DARK = {
     "#c1440e": "#ff9d66",
     "#a01247": "#ff7fa8",
     "#5b1a5e": "#c493ff",
+    # the dense network, trained longer
+    "#46607a": "#a7c0d9",
+    "#75583a": "#d6b892",
+    "#5d6b2f": "#c2d08e",
     # distances from none to the largest (viridis, reversed), alike on both pages
     **{
         colour: colour
@@ -97,8 +101,15 @@ OTHERS = [
     Look(BROWN, [12, 4], HOURGLASS),
 ]
 """Hues that stay apart under the common colour-vision deficiencies as far as the shapes beside them allow."""
+LONGER = [
+    Look("#46607a", [6, 3], "triangle-left"),
+    Look("#75583a", [2, 3], "square"),
+    Look("#5d6b2f", [10, 3, 2, 3], "diamond"),
+]
+"""The whole network trained longer: for as many operations as the search took, and for some times its steps."""
 PREFERRED = {
     "dense": DENSE,
+    "dense-for-the-search": LONGER[0],
     "ticket": TICKET,
     "fresh-init": OTHERS[0],
     "own-init-resample": OTHERS[3],
@@ -145,11 +156,16 @@ def looks_of_arms(arms: Sequence[str]) -> list[Look]:
     """
     found: list[Look] = []
     noisy = [arm for arm in arms if family_of(arm) == "noise"]
+    times = [arm for arm in arms if arm.startswith("dense-times-")]
     reserved = [PREFERRED[arm] for arm in arms if arm in PREFERRED]
     for arm in arms:
         free = [look for look in OTHERS if look not in found and look not in reserved]
         free += [OTHERS[len(found) % len(OTHERS)]]
-        own = NOISE[noisy.index(arm) % len(NOISE)] if arm in noisy else PREFERRED.get(arm, free[0])
+        own = PREFERRED.get(arm, free[0])
+        if arm in noisy:
+            own = NOISE[noisy.index(arm) % len(NOISE)]
+        elif arm in times:
+            own = LONGER[1 + times.index(arm) % (len(LONGER) - 1)]
         found.append(free[0] if own in found else own)
     return found
 

@@ -6,15 +6,28 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from scratchcard.evidence.figures.chart import Figure, Style, axis, finished, tooltip
+from scratchcard.evidence.figures.chart import (
+    Figure,
+    Style,
+    arrows,
+    axis,
+    edged,
+    finished,
+    intervals_of,
+    outside,
+    tooltip,
+    typical,
+    window,
+)
 from scratchcard.evidence.figures.looks import GREY, OTHERS, TICKET
 from scratchcard.evidence.lottery import Drawn, interval
+from scratchcard.evidence.summary import covers
 from scratchcard.row import StudySpec
 
 
 def lottery_figure(lottery: Sequence[Drawn], study: StudySpec) -> Figure:
     """One mark per structure and rate, with its interval (Liu et al. 2019, Rethinking, Fig. 7)."""
-    factor, unit = (100, ", percentage points") if study.metric_is_fraction else (1, "")
+    factor, unit = (100, ", pp") if study.metric_is_fraction else (1, "")
     structures = list(dict.fromkeys(one.structure for one in lottery))
     values = [
         {
@@ -35,18 +48,34 @@ def lottery_figure(lottery: Sequence[Drawn], study: StudySpec) -> Figure:
     style = Style("structure", structures, [TICKET, *OTHERS][: len(structures)], lines_only=False)
     x = alt.X("rate:O", sort=None).axis(title="initial learning rate", labelAngle=0)
     beside = alt.XOffset("structure:N", sort=structures)
-    y = alt.Y("mean:Q").axis(**axis(f"original minus fresh weights{unit}"))
+    zero = {"mean": 0.0, "low": 0.0, "high": 0.0}
+    shown = window([*values, zero], [*values, zero], typical(values))
+    values = edged(values, shown)
+    # of a loss the difference itself would be negative where original weights are better: `drawn` has turned it
+    turned = "" if study.higher_is_better else "turned so that "
+    scale = alt.Scale(domain=shown, nice=False)
+    y = alt.Y("mean:Q", scale=scale).axis(**axis(f"original minus fresh{unit}, {turned}up = original better"))
     hover = tooltip(structure="structure", learning_rate="rate", difference="value", n="n", weights_kept="kept")
     base = alt.Chart().encode(x=x, xOffset=beside, color=style.colour)
     layers = [
-        alt.Chart(alt.Data(values=[{"at": 0}])).mark_rule(color=GREY, strokeDash=[4, 3]).encode(y="at:Q"),
-        base.mark_rule(strokeWidth=2.2).encode(y=alt.Y("low:Q"), y2="high:Q", opacity=style.opacity()),
-        base.mark_point(filled=True, size=110, opacity=1).encode(y=y, tooltip=hover, opacity=style.opacity()),
+        alt.Chart(alt.Data(values=[{"at": 0}]))
+        .mark_rule(color=GREY, strokeDash=[4, 3])
+        .encode(y=alt.Y("at:Q", scale=scale)),
+        base.mark_rule(strokeWidth=2.2, clip=True).encode(
+            y=alt.Y("low:Q", scale=scale), y2="high:Q", opacity=style.opacity()
+        ),
+        *arrows(base, values, "y", scale, style.colour, tooltip=hover, opacity=style.opacity()),
+        base.mark_point(filled=True, size=110, opacity=1, clip=True).encode(
+            y=y, tooltip=hover, opacity=style.opacity()
+        ),
     ]
-    spec = finished(values, layers, style, "what original initial weights are worth against the learning rate", 280)
+    about = "what original initial weights are worth against the learning rate"
+    kind = interval(lottery, study)
+    spec = finished(values, layers, style, about, 280, below=intervals_of(study, kind))
     caption = (
         f"Test {study.metric} of tickets trained from their original initial weights minus that of the same structure "
-        f"from another draw of them, mean over seeds with its {interval(lottery, study)}; above 0 the draw mattered."
+        f"from another draw of them, mean with its {kind} ({covers(study)}); {turned}above 0 the original weights are "
+        f"better.{outside(values, 'intervals')}"
     )
     table = [
         [
