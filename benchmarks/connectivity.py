@@ -23,11 +23,9 @@ from pages import how_many, main, records_page, sentence, table
 from scratchcard.evidence.connectivity import advice, by_step, said
 from scratchcard.networks.zoo import resnet_20
 from scratchcard.row import Connectivity
-from scratchcard.study.builtin import mnist
 from scratchcard.study.connectivity import Stability
 from scratchcard.study.study import cores
 from scratchcard.training.recipe import Recipe
-from scratchcard.training.sources import load_data
 from scratchcard.training.task import Task
 
 SEEDS = 3
@@ -35,12 +33,16 @@ SEEDS = 3
 
 def lenet(store: Path) -> Stability:
     """LeNet-300-100 on MNIST, under the recipe of the built-in study."""
+    from scratchcard.study.builtin import mnist  # here and below: loading data brings scikit-learn
+
     study = mnist()
     return Stability(study.task, study.recipe, steps=[0], seeds=SEEDS, store=store)
 
 
 def resnet(store: Path) -> Stability:
     """ResNet-20 of half the width on CIFAR-10 at 16 pixels, 9,000 images; 1,200 steps instead of 63,000."""
+    from scratchcard.training.sources import load_data
+
     task = Task("resnet-20", partial(resnet_20, width=0.5), load_data("cifar10", size=16, n=9000))
     recipe = Recipe(
         optimizer="sgd",

@@ -45,9 +45,9 @@ def index(answers: dict[str, str]) -> str:
     ]  # fmt: skip
     return f"""# Results
 
-What was measured, and what the verdicts say of it. Pages whose rows are kept are written from them by their command, and
-`scratchcard report docs/results/rows/NAME.jsonl.gz` judges the rows of a study again. Where rows were not kept, a page's
-numbers cannot be judged again, and its answer is given without them. This page is written by
+What was measured, and what the verdicts say of it. Pages whose rows are kept are written from them by their command,
+and `scratchcard report docs/results/rows/NAME.jsonl.gz` judges the rows of a study again. Where rows were not kept, a
+page's numbers cannot be judged again, and its answer is given without them. This page is written by
 `python benchmarks/results_index.py`.
 
 {table(["question", "answer", "page", "command", "rows"], lines)}

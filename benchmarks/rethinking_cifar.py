@@ -29,7 +29,6 @@ from scratchcard.networks.zoo import resnet_20, vgg_16
 from scratchcard.row import Emergence, Rows, StudySpec
 from scratchcard.study.study import Study, cores
 from scratchcard.training.recipe import Recipe
-from scratchcard.training.sources import load_data
 from scratchcard.training.task import Task
 
 EPOCHS, PER_EPOCH, SEEDS = 40, 70, 3
@@ -58,7 +57,7 @@ ARMS = ("scratch-e", "scratch-b", "uniform-width")
 MORE = {"vgg-16-quarter": ("fine-tune-full-schedule", "re-init")}
 """Controls of the quicker network alone."""
 FIGURES = {
-    "tradeoff.svg": "Accuracy against size. Large and filled: tickets; hollow: their controls; bars: 95 % intervals.",
+    "tradeoff.svg": "Accuracy against size. Filled and large: tickets; hollow: controls; bars: intervals over seeds.",
     "widths.svg": "Units kept per site, mean over seeds with extremes; dashed: the uniform width of as many MACs.",
     "early-bird_masks.svg": "Distances between the masks of the search that stopped (first seed); solid: the draw.",
     "early-bird_emergence.svg": "Distance of each mask from the one before, every seed, until its search stopped.",
@@ -69,6 +68,8 @@ FIGURES = {
 
 def studies(network: str, store: Path) -> tuple[Study, Study]:
     """One network's studies: half of the channels, fine-tuned, from scratch, uniform; and how early it can be drawn."""
+    from scratchcard.training.sources import load_data  # here, since it brings scikit-learn
+
     # a tenth is validation data
     task = Task(network, NETWORKS[network], load_data("cifar10", size=16, n=10_000))
     first = Study(

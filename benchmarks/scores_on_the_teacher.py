@@ -168,8 +168,9 @@ def shown(found: Sequence[Difference]) -> str:
         at = [density_text(one.density) for one in found if one.claim == claim]
         if at:
             told.append(f"{claim} at {'every density' if len(at) == len(found) else listed(at)}")
-    return f"{' and '.join(told)}" + (", else not shown" if sum(one.claim == "not shown" for one in found) else "") \
-        if told else "no difference is shown at any density"  # fmt: skip
+    if not told:
+        return "no difference is shown at any density"
+    return " and ".join(told) + (", else not shown" if any(one.claim == "not shown" for one in found) else "")
 
 
 def of(method: str, found: dict[tuple[str, int], Difference]) -> list[Difference]:

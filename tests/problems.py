@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -179,14 +180,16 @@ def trainings(task: Task, recipe: Recipe, method: Method, store: Store, arms: tu
 
 def find(task: Task, recipe: Recipe, method: Method, folder: object, seed: int = 0) -> tuple[Trainings, list[Ticket]]:
     """All tickets of a method for one seed, with the trainings they were found by."""
-    arms = () if method.units != "weights" else ("fresh-init", "random-mask-layerwise")
+    lottery = method.units == "weights" and not method.origin.trained
+    arms = ("fresh-init", "random-mask-layerwise") if lottery else ()
     backed = trainings(task, recipe, method, Store(str(folder)), arms)
     return backed, list(found(backed, method, seed))
 
 
 def found(backed: Trainings, method: Method, seed: int = 0) -> Iterator[Ticket]:
-    """A method's tickets as a study finds them: each kept in the store before the method goes on."""
+    """A method's tickets as a study finds them: each kept in the store, with its price, before the method goes on."""
     asked = Asked(backed)
-    for ticket in method.find(backed.task, backed.recipe, seed, asked):
-        keep(backed.store, backed.spec(ticket).id, ticket, asked.spent + ticket.scoring_flops)
+    for one in method.find(backed.task, backed.recipe, seed, asked):
+        ticket = replace(one, search_flops=asked.spent + one.scoring_flops)
+        keep(backed.store, backed.spec(ticket).id, ticket)
         yield ticket

@@ -1,10 +1,11 @@
-"""Pages of results say what their committed rows say; a page whose rows were not kept says so, and no more than then."""
+"""Pages of results say what their committed rows say; a page whose rows were not kept says that they were not."""
 
 from __future__ import annotations
 
 import importlib
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 
 from evidence.make_rows import make_rows
-from scratchcard.evidence.rows_file import read_lines, read_rows, write_rows
+from evidence.small_study import DENSE, study
+from scratchcard.evidence.rows_file import read_rows, write_rows
 from scratchcard.evidence.verdict import judge
 from scratchcard.row import Rows
+from scratchcard.study.store import Store
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -23,6 +26,8 @@ results_index: Any = importlib.import_module("results_index")
 rethinking: Any = importlib.import_module("rethinking_cifar")
 lenet: Any = importlib.import_module("mnist_lenet")
 controls: Any = importlib.import_module("mnist_controls")
+lottery: Any = importlib.import_module("lottery")
+connectivity: Any = importlib.import_module("connectivity")
 
 PAGES = results_index.PAGES
 GONE, DECLARED = [page for page in PAGES if page.gone], [page for page in PAGES if not page.gone]
@@ -61,10 +66,14 @@ def test_a_page_built_again_from_its_rows_is_the_one_on_disk(page: Any) -> None:
     assert pages.BANNER not in page.path.read_text()
 
 
-@pytest.mark.parametrize("file", [file for page in KEPT for file in page.files], ids=lambda file: file.name)
-def test_committed_rows_are_small_and_can_be_judged(file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("page", "file"),
+    [(page, file) for page in KEPT for file in page.files],
+    ids=lambda given: given.name,
+)
+def test_committed_rows_are_small_and_can_be_judged(page: Any, file: Path, tmp_path: Path) -> None:
     assert file.stat().st_size < 300_000
-    if '"methods":' in read_lines(file)[0] and '"task_digest":' in read_lines(file)[0]:  # runs of a study
+    if page.read is read_rows:
         rows = read_rows(file)
         assert judge(rows).sentence
         assert write_rows(rows, tmp_path / "again").read_bytes() == file.read_bytes()
@@ -169,6 +178,33 @@ def test_the_page_of_lenet_reads_both_measures_and_what_longer_training_gives() 
     assert not re.search("beats|yes", lenet.answer(even))
 
 
+def test_a_page_s_command_collects_rows_from_a_store_and_writes_the_page_again_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = longer(make_rows(task="mnist", seeds=2, draws=1, controls=["fresh-init"]), {"dense-times-3": 0.001})
+    store = Store(tmp_path / "runs")
+    for row in rows:
+        store.write_row(row)
+    store.write_study("1", rows.study, [row.id for row in rows])
+    monkeypatch.setattr(pages, "RESULTS", tmp_path)
+    monkeypatch.setattr(pages, "ROWS", tmp_path / "rows")
+    page = replace(lenet.PAGE, figures=lambda *_: {"figure.svg": b"drawn"})
+
+    def written(*words: str) -> dict[str, bytes]:
+        monkeypatch.setattr(sys, "argv", ["mnist_lenet.py", *words])
+        pages.main(page, lenet.collect)
+        return {path.name: path.read_bytes() for folder in ("", "rows") for path in (tmp_path / folder).glob("*.*")}
+
+    first = written(str(tmp_path / "runs"))
+    assert set(first) == {"mnist-lenet.md", "figure.svg", "mnist-lenet.jsonl.gz"}
+    assert first["mnist-lenet.md"].decode() == lenet.write(rows)
+    assert written() == first
+    assert page.answered() == lenet.answer(rows)
+    (tmp_path / "rows" / "mnist-lenet.jsonl.gz").unlink()
+    with pytest.raises(SystemExit, match=r"cannot be read: No such file"):
+        written()
+
+
 def test_the_page_of_controls_says_what_stands_as_in_the_paper() -> None:
     few = ["fresh-init", "own-init-resample", "random-mask-layerwise", "random-mask-global"]
     rows = make_rows(accidents=False, seeds=3, draws=1, controls=few)
@@ -205,3 +241,80 @@ def test_bullets_name_what_is_decided_and_leave_the_rest_undecided() -> None:
         "- Against `dense`: the ticket is *better* in imp (one and two); all others are *undecided*.",
         "- Against `mine` (mine): *undecided* in snip (one).",
     ]
+
+
+def test_the_page_of_the_lottery_says_no_more_than_its_intervals() -> None:
+    def at(rate: float, own: list[float]) -> Rows:
+        metrics = {DENSE: [0.5, 0.51, 0.52], ("imp", 1, "ticket"): own, ("imp", 1, "fresh-init"): [0.5, 0.51, 0.52]}
+        return study(metrics, recipe={"lr": rate})
+
+    large, small = at(0.1, [0.6, 0.61, 0.62]), at(0.01, [0.4, 0.51, 0.7])
+    text = lottery.write(large, small)
+    assert "+10.00 pp [+10.00, +10.00] | 3 | better |" in text
+    assert text.count("| not shown |") == 1
+    assert "learning rate 0.01: original minus fresh +2.67 percentage points" in lottery.said(large, small)
+
+
+def test_the_page_of_connectivity_gives_each_step_as_it_was_measured() -> None:
+    def walked(*middles: float) -> dict[str, Any]:
+        paths = [
+            {"seed": seed, "step": step, "values": [0.9, 0.9 - dip - seed / 100, 0.9], "losses": [1, 2, 1]}
+            for step, dip in enumerate(middles)
+            for seed in range(2)
+        ]
+        about = {"task": "net", "data": "some", "metric": "accuracy", "statistics": "interpolated", "command": ""}
+        known = {"higher_is_better": True, "metric_is_fraction": True, "steps": 100, "machine": {"torch": "2"}}
+        return {**about, **known, "paths": paths}
+
+    text = connectivity.write([walked(0.0), walked(0.2, 0.0), walked(0.3, 0.2)])
+    assert "| 0 | 20.50 % [20.00, 21.00] | 2 | no |" in text
+    assert "| 1 | 0.50 % [0.00, 1.00] | 2 | yes |" in text
+    assert "Rewind to step 1" in text
+    assert "Not stable at any step tried" in text
+
+
+def test_pages_of_measured_speed_are_written_from_their_records() -> None:
+    compaction, small_steps, overhead = map(importlib.import_module, ("compaction", "small_steps", "overhead"))
+    one = {"network": "VGG-19", "pixels": 32, "cut": 0.5, "how": "plain", "parameters": 0.25, "peak": 0.5}
+    sizes = [
+        {"batch": 32, "runs": 5, "analysis": [3.7, 3.9], "torch": "2"},
+        {**one, "macs": 4.0, "eager": 3.3, "runtime": 3.8, "error": 6e-16},
+    ]
+    assert "| VGG-19 | 32 | 50 % | plain | 0.250 | 0.500 | 4.0 | 3.3 | 3.8 | 0.95 | 6e-16 |" in compaction.write(sizes)
+    assert "3.3 to 3.3 times as fast in PyTorch" in compaction.answer(sizes)
+
+    turns = {"network": "VGG-19", "dense": [0.5, 0.5, 0.5], "half": [0.1, 0.2, 0.15], "macs": 0.25}
+    steps = [{"batch": 32, "turns": 3, "torch": "2"}, {"penalty": 5e-5, "step": 0.5, "scales": 16}, turns]
+    assert "| VGG-19 | 500 | 150 | 0.300 [0.300, 0.300] | 0.250 | 1.20 |" in small_steps.write(steps)
+    assert "VGG-19 1.20" in small_steps.answer(steps)
+
+    loop = {"compared": "LeNet", "ratios": [1.0, 1.2, 1.3], "blocks": 2, "steps": 3, "step": 1e-3, "wanted": 1.1}
+    two = [{"workers": n, "runs": 5, "seconds": 9 / n, "pace": 2 / n} for n in (1, 2)]
+    text = overhead.write([{"batch": 60, "torch": "2"}, loop, *two])
+    assert "| LeNet | 1.200 (1.000 to 1.300, 3 pairs) | 1,000 | 1.1 | MISSED |" in text
+    assert "2.00 times the work of one done (2.00 times once started), wanted at least 1.8: holds" in text
+
+
+def test_the_page_of_scores_claims_what_all_intervals_together_show() -> None:
+    scores: Any = importlib.import_module("scores_on_the_teacher")
+    how = {"score": "x", "scope": "global", "iterations": 1, "examples": 512, "mode": None, "temperature": None}
+    asked = {
+        "seeds": 3, "student": {"hidden": 24, "initialised": "torch"}, "loss": "mse", "recipe": {}, "torch": "2",
+        "teacher": {"relevant": 4, "inputs": 16, "hidden": 8},
+        "methods": {"random-at-init": how, "snip": how | {"mode": "inference"}},
+    }  # fmt: skip
+    losses = {"random-at-init": (1.0, 1.0), "snip": (0.5, 1.0)}
+    records = [
+        {"method": method, "level": level, "density": 0.5**level, "seed": seed, "loss": loss[level - 1] + seed / 1000,
+         "shuffled": 1 + seed / 2000, "useful": 0.25}
+        for method, loss in losses.items()
+        for level in (1, 2)
+        for seed in range(3)
+    ]  # fmt: skip
+    assert scores.answer([asked, *records]) == "Against chance: snip: better at 50.0 %, else not shown."
+    text = scores.write([asked, *records])
+    assert (
+        "`random-at-init`: against its own mask with the places shuffled no difference is shown at any density" in text
+    )
+    assert "for all 6 comparisons together" in text
+    assert "| `snip` | global | 1 | 512 | inference |  |" in text

@@ -50,8 +50,10 @@ def _name(row: Row, methods: dict[str, MethodPlan]) -> str:
     plan = methods.get(row.method)
     if row.version >= VERSION or plan is None or plan.origin is None or row.arm not in _KEPT_STEPS:
         return row.arm
-    # scratch controls of units that inherit had the whole recipe then, too
-    same = plan.origin.weights == "rewound" or (plan.origin.trained and not row.widths)
+    # narrow networks of units had the whole recipe then, too, and of trained ones so had all that is fresh
+    of_units = bool(row.widths)
+    rewound = plan.origin.weights == "rewound" and not (of_units and row.arm == "uniform-width")
+    same = rewound or (plan.origin.trained and not of_units)
     return f"{row.arm}-same-steps" if same else row.arm
 
 

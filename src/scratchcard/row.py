@@ -17,6 +17,11 @@ for the new one. 2: controls that replace the weights of a rewound ticket train 
 image, SNIP scores in inference mode and GraSP at its temperature, re-init starts from the search's scaling factors."""
 
 
+LONGER = "dense-for-the-search"
+"""Label of the control that trains the dense network for as many operations as search and ticket together: what a
+ticket has to beat to be called better."""
+
+
 class Frozen(BaseModel):
     """A validated, immutable record; unknown fields are refused."""
 
@@ -192,7 +197,12 @@ class Row(Frozen):
 
     status: Literal["done", "diverged", "failed"]
     message: str = ""
-    """One sentence about what went wrong; empty for a run that is done."""
+    """What went wrong, the cause alone; empty for a run that is done."""
+    found: bool = True
+    """False for a ticket that was planned and never there: a training that its search needed was lost, as `status` and
+    `message` say."""
+    trained_steps: int | None = None
+    """Optimizer steps that it was to be trained for; None in rows from before this was recorded."""
 
     density: float = Field(ge=0, le=1)
     """Kept / all weights (every weight, prunable or not; biases and normalisation left out)."""
@@ -247,6 +257,8 @@ class MethodPlan(Frozen):
     """Density planned at each level; entry 0 is the dense network (1.0)."""
     primary: int
     """The level the verdict is about; all other levels are descriptive."""
+    uniform: bool = False
+    """Whether its tickets keep one share of every site, so that a network of uniform width is their architecture."""
     origin: Origin | None = None
     """Which weights its tickets start from; None in studies declared before this was recorded."""
     left_out: dict[str, str] = {}
@@ -271,9 +283,10 @@ class StudySpec(Frozen):
     resolution: float = 0.0
     """The smallest step between two possible values of the metric, e.g. 1 / 360 for an accuracy on 360 test examples;
     0 for a continuous metric. Numbers that agree are known to agree only up to this."""
+    test_examples: int | None = None
+    """How many test examples the metric is measured on; None in studies declared before this was recorded."""
     test_targets: int | None = None
-    """How many test examples (tokens, where every position has a target) the metric is measured on; None in studies
-    declared before this was recorded."""
+    """How many things these ask for: more than they are where every position of a sequence has a target."""
     loss: str
     dense_given: bool = False
     """True when the person brought a trained dense model (Task.start): it was measured, not trained."""

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import binom, lognorm, norm
 
 from scratchcard.row import (
+    VERSION,
     Anatomy,
     Artefact,
     Connections,
@@ -88,6 +89,7 @@ def make_rows(
     plan = MethodPlan(fields={"rate": 0.2}, densities=densities, primary=min(7, levels))
     study = StudySpec(
         **{
+            "version": VERSION,
             "name": task,
             "task": task,
             "task_digest": "1f" * 32,
@@ -178,6 +180,7 @@ def _run(
     parameters = weights + sum(outputs for outputs, _ in shapes.values())
     flops = 6.0 * weights * 60 * STEPS
     return Row(
+        version=VERSION,
         id=f"{seed:02x}{level:02x}{study.arms.index(arm):02x}{draw:02x}{place:02x}" + "0" * 54,
         task=study.task,
         task_digest=study.task_digest,

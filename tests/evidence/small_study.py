@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scratchcard.row import MethodPlan, Point, Row, Rows, StudySpec
+from scratchcard.row import VERSION, MethodPlan, Point, Row, Rows, StudySpec
 
 Metrics = Mapping[tuple[str, int, str], Sequence[float | None]]
 DENSE = ("dense", 0, "dense")
@@ -21,6 +21,7 @@ def study(metrics: Metrics, *, stop: Mapping[str, Sequence[int]] | None = None, 
     plan = MethodPlan(fields={}, densities=[0.5**level for level in range(deepest + 1)], primary=1)
     seeds = max(len(values) for values in metrics.values())
     fields = {
+        "version": VERSION,
         "name": "small",
         "task": "small",
         "task_digest": "0",
@@ -52,6 +53,7 @@ def run(
     """One run that ended with this metric, or diverged; steps from 950 on are censored."""
     done = value is not None
     return Row(
+        version=VERSION,
         id=f"{method}-{level}-{arm}-{seed}-{replicate}",
         task="small",
         task_digest="0",

@@ -121,7 +121,8 @@ def test_what_was_not_measured_is_said(page, tmp_path):
     rows = make_rows(seeds=2, levels=2, arms=["dense", "ticket", "fresh-init"])
     few = Page(report(rows, tmp_path / "few.html"))
     assert "runs of 2 seed(s)" in few.text
-    assert "Controls that were not planned: random-mask-layerwise, random-mask-global." in few.text
+    absent = "random-mask-layerwise, random-mask-global, dense-for-the-search"
+    assert f"Controls that were not planned: {absent}." in few.text
     rows = make_rows(seeds=3, levels=2, machine={**MACHINE, "device": "cuda: H200"})
     part = Page(report(Rows(list(rows)[:-4], rows.study), tmp_path / "part.html"))
     assert "4 of 39 planned runs" in part.text

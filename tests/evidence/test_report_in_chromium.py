@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from chromium import CHROMIUM, browse, chromium
 from make_rows import EVERY_CONTROL, OF_UNITS, make_rows
+from test_figures import as_loss, far_apart, with_longer
+from test_structured_figures import masked_beside
 
 from scratchcard.evidence.figures.chart import sized
 from scratchcard.evidence.figures.gallery import figures_of_method
@@ -24,6 +26,8 @@ SMALL = make_rows(
     levels=3, seeds=2, method=["slimming", "early-bird", "early-bird-drawn-at-end"], controls=OF_UNITS,
     control_levels=[3], structured=True, shapes={f"features.{at}.weight": (64, 576) for at in range(9)},
 )  # fmt: skip
+ONE_LEVEL = with_longer(as_loss(far_apart(make_rows(levels=1, seeds=2))))
+MIXED = with_longer(masked_beside(SMALL))
 AXE = Path(os.environ.get("SCRATCHCARD_AXE", Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"))
 
 pytestmark = [
@@ -53,8 +57,8 @@ return {
 @pytest.mark.parametrize("width", [390, 768, 1400])
 @pytest.mark.parametrize(
     "rows",
-    [make_rows(anatomy=True), Rows(FEW[:4], FEW.study), HOSTILE, MANY, SMALL],
-    ids=["full", "begun", "small, with hostile names", "every control", "whole units cut"],
+    [make_rows(anatomy=True), Rows(FEW[:4], FEW.study), HOSTILE, MANY, SMALL, ONE_LEVEL, MIXED],
+    ids=["full", "begun", "small, with hostile names", "every control", "whole units cut", "one level", "masked too"],
 )
 def test_every_figure_is_drawn_without_errors_and_nothing_scrolls_sideways(tmp_path, rows, width):
     seen, console = browse(tmp_path, rows, width, MEASURE)
@@ -66,7 +70,7 @@ def test_every_figure_is_drawn_without_errors_and_nothing_scrolls_sideways(tmp_p
     assert seen["needed"] <= width
 
 
-@pytest.mark.parametrize("rows", [MANY, SMALL], ids=["every control", "whole units cut"])
+@pytest.mark.parametrize("rows", [MANY, SMALL, ONE_LEVEL], ids=["every control", "whole units cut", "one level"])
 def test_every_colour_of_a_figure_turns_with_the_page_and_print_stays_light(tmp_path, rows):
     script = """
     const colours = () => [...page.querySelectorAll(".plot svg.marks *")].flatMap(

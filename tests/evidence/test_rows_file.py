@@ -128,7 +128,7 @@ def test_files_that_are_none_are_told_in_one_sentence_each(tmp_path: Path) -> No
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path, tmp_path / "file" / "rows.jsonl.gz"):
-        with pytest.raises(ValueError, match="cannot be written: .*; give another place"):
+        with pytest.raises(ValueError, match=r"cannot be written: .*; give another place"):
             write_rows(SMALL, place)
 
 

@@ -5,11 +5,12 @@ from statistics import fmean
 from xml.etree import ElementTree
 
 import pytest
-from make_rows import EVERY_OF_UNITS, OF_UNITS, emergence, make_rows
+from make_rows import CONTROLS, EVERY_OF_UNITS, OF_UNITS, emergence, make_rows
+from test_figures import as_loss, turned, with_longer, words
 from test_report import Page
 
 from scratchcard.evidence.checklist import checklist
-from scratchcard.evidence.draw import draw, for_paper
+from scratchcard.evidence.draw import draw, for_paper, picture
 from scratchcard.evidence.emergence import Emerged, consecutive
 from scratchcard.evidence.figures.emergence import MOST, emergence_figures
 from scratchcard.evidence.figures.gallery import figures_of_method, figures_of_study
@@ -17,7 +18,8 @@ from scratchcard.evidence.figures.looks import DARK, DISTANCES
 from scratchcard.evidence.figures.widths import widths_figure
 from scratchcard.evidence.report import report
 from scratchcard.evidence.savings import lines, savings
-from scratchcard.evidence.tradeoff import trade_off
+from scratchcard.evidence.summary import covers
+from scratchcard.evidence.tradeoff import MASKED, SIZES, trade_off
 from scratchcard.evidence.verdict import judge
 from scratchcard.evidence.widths import widths
 from scratchcard.row import Rows
@@ -91,6 +93,104 @@ def test_a_size_that_nobody_measured_is_no_choice():
     assert figure.spec["params"][-1]["bind"]["options"] == ["parameters", "multiply-accumulates"]
     assert "latency" not in figure.caption.lower()
     assert "latency, ms" not in figure.header
+
+
+def masked_beside(rows):
+    """The study and a method that cuts single weights, which are still there as zeros."""
+    single = make_rows(levels=3, seeds=2, controls=CONTROLS, accidents=False, shapes=SHAPES)
+    macs = next(row.macs for row in rows if row.arm == "dense")
+    more = [row.model_copy(update={"macs": macs}) for row in single if row.arm != "dense"]
+    methods = {**rows.study.methods, **single.study.methods}
+    arms = list(dict.fromkeys([*rows.study.arms, *CONTROLS]))
+    return Rows([*rows, *more], rows.study.model_copy(update={"methods": methods, "arms": arms}))
+
+
+def test_masked_networks_stand_on_no_axis_of_physically_small_ones():
+    rows = masked_beside(ROWS)
+    small, zeros = {}, {}
+    for row in rows:
+        zeros.setdefault((row.method if row.level else "dense", row.arm, row.level), []).append(
+            row.nonzero < row.parameters
+        )
+        small.setdefault((row.method if row.level else "dense", row.arm, row.level), []).append(row.parameters)
+    figure = next(figure for figure in figures_of_study(rows) if figure.name == "tradeoff")
+    values = {
+        (entry["method"], entry["arm"], entry["level"]): entry["sizes"] for entry in figure.spec["data"]["values"]
+    }
+    assert any(all(cut) for cut in zeros.values())
+    for place, sizes in values.items():
+        if place[1] == "dense":
+            assert sizes.keys() == {*SIZES, MASKED}, "the whole network is what both are compared with"
+        else:
+            assert (MASKED in sizes) == all(zeros[place])
+            assert not (MASKED in sizes and sizes.keys() & SIZES.keys())
+        if "parameters" in sizes:
+            assert sizes["parameters"] == pytest.approx(fmean(small[place]), rel=1e-4), "what is stored"
+    assert figure.spec["params"][-1]["bind"]["options"] == [*SIZES, MASKED]
+    paper = for_paper(figure)
+    titles = [title.replace("\n", " ") for title in paper["facet"]["sort"]]
+    assert titles == [*(f"physically small networks: {size}" for size in SIZES), MASKED]
+    drawn_masked = {entry["method"] for entry in paper["data"]["values"] if entry["of"].startswith("masked")}
+    assert drawn_masked == {"dense", "imp"}
+    assert {entry["method"] for entry in paper["data"]["values"] if entry["of"].startswith("phys")} == {
+        "dense", *METHODS,
+    }  # fmt: skip
+    assert words(picture(figure, "svg").decode()).count("physically small networks:") == 3
+    assert "weights that are not zero" in words(picture(figure, "svg").decode())
+    assert "they save none of the three" in figure.caption
+    assert "masked" not in STUDY["tradeoff"].caption
+    assert MASKED not in STUDY["tradeoff"].header
+
+
+def test_the_dense_network_trained_longer_is_as_large_as_the_dense_one_in_the_trade_off():
+    rows = with_longer(masked_beside(ROWS))
+    values = {
+        (entry["method"], entry["arm"]): entry
+        for figure in figures_of_study(rows)
+        if figure.name == "tradeoff"
+        for entry in figure.spec["data"]["values"]
+    }
+    whole = values["dense", "dense"]
+    for method in (*METHODS, "imp"):
+        for arm in ("dense-for-the-search", "dense-times-3"):
+            entry = values[method, arm]
+            own = {size: number for size, number in whole["sizes"].items() if size != MASKED or method == "imp"}
+            assert entry["sizes"] == own
+            assert entry["mean"] > whole["mean"]
+
+
+def test_the_trade_off_says_what_intervals_cover_and_which_direction_is_good():
+    told = Rows(list(ROWS), ROWS.study.model_copy(update={"test_targets": 360}))
+    figure = figures_of_study(told)[1]
+    assert f"({covers(told.study)})" in figure.caption
+    assert "further up is better" in figure.caption
+    seen = words(picture(figure, "svg").decode())
+    assert {"95 % intervals over seeds;", "for these 360 test examples."} <= set(seen)
+    assert {"95 % intervals over seeds;", "for these 360 test examples."} <= set(figure.spec["title"]["text"])
+    loss = figures_of_study(as_loss(ROWS))[1]
+    assert "further down is better" in loss.caption
+    assert "test squared error, lower is better" in words(picture(loss, "svg").decode())
+
+
+def test_intervals_beyond_the_axis_of_the_trade_off_have_arrows_there_on_page_and_paper():
+    rows = turned(ROWS, lambda value, row: value - 0.3 * row.seed, lambda row: row.level == 1)
+    figure = figures_of_study(rows)[1]
+    low, high = layers_of(figure.spec, "line")[0]["encoding"]["y"]["scale"]["domain"]
+    values = figure.spec["data"]["values"]
+    wide = [entry for entry in values if entry["low"] < low or entry["high"] > high]
+    assert wide
+    for entry in values:
+        assert ("under" in entry, "over" in entry) == (entry["low"] < low, entry["high"] > high)
+    assert "Hollow arrows: intervals that go on beyond the axis" in figure.caption
+    shapes = {layer["mark"].get("shape") for layer in layers_of(figure.spec, "point")}
+    assert {"triangle-up", "triangle-down"} <= shapes
+    paper = for_paper(figure)
+    svg = ElementTree.fromstring(picture(figure, "svg"))
+    for at, layer in enumerate(paper["spec"]["layer"]):
+        side = {"triangle-up": "over", "triangle-down": "under"}.get(layer["mark"].get("shape", ""))
+        if side:
+            marks = [part for part in svg.iter() if f"child_layer_{at}_marks" in part.get("class", "")]
+            assert sum(len(list(mark)) for mark in marks) == sum(side in entry for entry in paper["data"]["values"])
 
 
 def test_every_layer_of_every_method_has_its_width_with_the_uniform_one_as_a_line():
@@ -191,6 +291,7 @@ def test_consecutive_distances_have_threshold_random_masks_and_both_readings_for
         (entry["seed"], entry["what"], entry["step"])
         for layer in layers_of(figure.spec, "point")
         for entry in layer.get("data", {}).get("values", [])
+        if "seed" in entry
     ]
     assert fired == [
         entry
@@ -273,8 +374,8 @@ def test_a_study_of_one_method_has_a_section_about_size_and_an_unstructured_one_
     assert "Size and speed" in small.text
     assert list(small.specs)[:2] == ["overview-tradeoff", "overview-widths"]
     plain = Page(report(make_rows(levels=1, seeds=2), tmp_path / "plain.html"))
-    for words in ("Size and speed", "What the search saved", "What these numbers count", "What the search noted"):
-        assert words not in plain.text
+    for heading in ("Size and speed", "What the search saved", "What these numbers count", "What the search noted"):
+        assert heading not in plain.text
 
 
 def test_names_given_by_a_user_cannot_break_out_of_the_new_parts(tmp_path):

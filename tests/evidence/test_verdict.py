@@ -8,9 +8,10 @@ from small_study import DENSE, run, study
 
 from scratchcard.evidence.statistics import holm, paired
 from scratchcard.evidence.verdict import Outcome, judge
-from scratchcard.row import Rows
+from scratchcard.row import Origin, Rows
 
 TICKET, FRESH, MASK = ("imp", 1, "ticket"), ("imp", 1, "fresh-init"), ("imp", 1, "random-mask-global")
+LONGER = ("imp", 1, "dense-for-the-search")
 BASE = [0.900, 0.904, 0.898, 0.901, 0.903]
 JITTER = np.array([0.0003, -0.0004, 0.0001, 0.0002, -0.0002])
 
@@ -26,14 +27,15 @@ def only(rows):
 
 
 def test_a_ticket_clearly_above_dense_and_its_control_is_better_because_of_its_weights():
-    verdict = only(study({DENSE: BASE, TICKET: shifted(0.01), FRESH: shifted(-0.02, -1)}))
+    verdict = only(study({DENSE: BASE, TICKET: shifted(0.01), FRESH: shifted(-0.02, -1), LONGER: shifted(0.001)}))
     assert verdict.outcome is Outcome.BETTER_AND_SMALLER
     assert "beats dense by +1.00 pp [+0.9" in verdict.sentence
-    assert verdict.why.startswith("Why: the initial weights matter: +3.00 pp")
-    assert [(c.arm, c.n, c.claim) for c in verdict.comparisons] == [
+    assert "the initial weights matter: +3.00 pp" in verdict.why
+    assert {(c.arm, c.n, c.claim) for c in verdict.comparisons} == {
         ("dense", 5, "better"),
         ("fresh-init", 5, "better"),
-    ]
+        ("dense-for-the-search", 5, "better"),
+    }
 
 
 def test_a_ticket_within_the_margin_is_matching_even_when_shown_to_be_a_little_worse():
@@ -44,9 +46,35 @@ def test_a_ticket_within_the_margin_is_matching_even_when_shown_to_be_a_little_w
 
 
 def test_a_ticket_shown_better_by_less_than_the_margin_is_better_and_its_size_is_printed():
-    verdict = only(study({DENSE: BASE, TICKET: shifted(0.002)}))
+    verdict = only(study({DENSE: BASE, TICKET: shifted(0.002), LONGER: BASE}))
     assert verdict.outcome is Outcome.BETTER_AND_SMALLER
     assert "+0.20 pp" in verdict.sentence
+
+
+def test_better_must_beat_the_dense_network_trained_for_the_search_too_else_it_is_matching_or_undecided():
+    for gain, matching in ((0.002, True), (0.01, False)):
+        for longer, claim in ((gain, "does as well"), (gain + 0.02, "does better"), (gain - 0.004, "is not shown")):
+            noise = 60 if claim == "is not shown" else -1
+            rows = study({DENSE: BASE, TICKET: shifted(gain), LONGER: shifted(longer, noise)})
+            verdict = only(rows)
+            assert verdict.comparisons[0].claim == "better"
+            assert verdict.outcome is (Outcome.MATCHING_AND_SMALLER if matching else Outcome.UNDECIDED), claim
+            said = verdict.caveats[0] if matching else verdict.sentence
+            assert "etter than dense by its numbers, but the dense network, trained for as many" in said
+            assert claim in said
+    # it explains nothing: a ticket that matches the dense network is smaller all the same
+    verdict = only(study({DENSE: BASE, TICKET: shifted(-0.001), LONGER: shifted(0.02, -1)}))
+    assert verdict.outcome is Outcome.MATCHING_AND_SMALLER
+
+
+def test_without_the_control_that_trains_dense_for_the_search_better_is_not_said():
+    verdict = only(study({DENSE: BASE, TICKET: shifted(0.01)}))
+    assert verdict.outcome is Outcome.UNDECIDED
+    assert verdict.sentence.endswith("claimed only beside dense-for-the-search; run it in 3 seeds or more.")
+    rows = study({DENSE: BASE, TICKET: shifted(0.01)})
+    plan = rows.study.methods["imp"].model_copy(update={"left_out": {"dense-for-the-search": "it costs nothing"}})
+    free = Rows(list(rows), rows.study.model_copy(update={"methods": {"imp": plan}}))
+    assert only(free).outcome is Outcome.BETTER_AND_SMALLER, "where the search costs nothing dense is that control"
 
 
 def test_a_price_is_printed_with_its_interval_when_another_level_is_not_as_bad():
@@ -77,7 +105,8 @@ def test_a_control_that_does_as_well_or_better_explains_the_ticket_away(control)
 
 @pytest.mark.parametrize("arm", ["noise-0.5", "sign-constant", "sign-redrawn", "continued"])
 def test_a_control_that_keeps_part_of_the_ticket_explains_nothing_away(arm):
-    rows = study({DENSE: BASE, TICKET: shifted(0.01), FRESH: shifted(-0.02, -1), ("imp", 1, arm): shifted(0.01, -1)})
+    others = {FRESH: shifted(-0.02, -1), LONGER: shifted(-0.02, -1)}
+    rows = study({DENSE: BASE, TICKET: shifted(0.01), ("imp", 1, arm): shifted(0.01, -1)} | others)
     verdict = only(rows)
     assert verdict.outcome is Outcome.BETTER_AND_SMALLER
     assert "does as well within the margin" in verdict.why
@@ -102,31 +131,33 @@ def of_units(metrics):
 
 
 def test_a_ticket_of_units_is_called_better_only_with_three_seeds_and_a_uniform_width_control():
-    better = {DENSE: BASE, TICKET: shifted(0.01, 0.1)}
+    better = {DENSE: BASE, TICKET: shifted(0.01, 0.1), LONGER: shifted(-0.02, -0.1)}
     control = {UNIFORM: shifted(-0.02, -0.1)}
-    refused = (
-        "better by its numbers, but that is claimed only with at least 3 seeds and a uniform-width control; here: "
+    alone = (
+        "better than dense by its numbers, but that is claimed only beside uniform-width; run it in 3 seeds or more."
     )
+    few = "better by its numbers, but that takes at least 3 seeds; run 1 more seed."
     for n, beside, here, needed in [
         (5, 5, None, None),
         (3, 3, None, None),
-        (3, 2, None, None),
-        (3, 1, "3 seeds, such a control in 1 of them only; run the control uniform-width.", None),
-        (5, 0, "5 seeds, no such control; run the control uniform-width.", None),
-        (2, 2, "2 seeds, such a control; run 1 more seed.", 3),
-        (2, 0, "2 seeds, no such control; run 1 more seed and the control uniform-width.", None),
+        (3, 2, alone, None),
+        (3, 1, alone, None),
+        (5, 0, alone, None),
+        (2, 2, few, 3),
+        (2, 0, few, 3),
     ]:
         metrics = {key: values[:n] for key, values in better.items()}
         if beside:
             metrics |= {key: [*values[:beside], *[None] * (n - beside)] for key, values in control.items()}
         said = of_units(metrics)
         assert said.comparisons[0].claim == "better"
-        assert only(study(metrics)).outcome is Outcome.BETTER_AND_SMALLER, "of single weights"
+        weights = Outcome.BETTER_AND_SMALLER if n > 2 else Outcome.UNDECIDED
+        assert only(study(metrics)).outcome is weights, "of single weights three seeds alone"
         if here is None:
             assert said.outcome is Outcome.BETTER_AND_SMALLER
             continue
         assert said.outcome is Outcome.UNDECIDED
-        assert said.sentence.endswith(refused + here)
+        assert said.sentence.endswith(here)
         assert "+1.0" in said.sentence
         assert said.seeds_needed == needed
 
@@ -159,7 +190,7 @@ def test_of_many_controls_that_do_as_well_the_sentence_names_two():
 
 
 def test_an_undecided_control_leaves_the_outcome_and_says_that_the_cause_is_not_known():
-    verdict = only(study({DENSE: BASE, TICKET: shifted(0.01), FRESH: shifted(0.0, 40)}))
+    verdict = only(study({DENSE: BASE, TICKET: shifted(0.01), FRESH: shifted(0.0, 40), LONGER: BASE}))
     assert verdict.outcome is Outcome.BETTER_AND_SMALLER
     assert "not known whether the initial weights matter" in verdict.why
 
@@ -182,11 +213,97 @@ def test_one_seed_decides_nothing():
     assert math.isnan(verdict.comparisons[0].low)
 
 
-def test_a_method_whose_runs_all_diverged_is_undecided_and_says_why():
+def test_a_method_that_is_lost_in_every_seed_has_failed_and_the_cause_is_said_once():
     verdict = only(study({DENSE: BASE, TICKET: [None] * 5, FRESH: shifted(0)}))
-    assert verdict.outcome is Outcome.UNDECIDED
-    assert "ticket seed 0 diverged (loss was nan at step 7)" in verdict.sentence
+    assert verdict.outcome is Outcome.FAILED
+    assert verdict.sentence.endswith("has no finished run in any of 5 seeds.")
+    assert verdict.diverged == ["Diverged: ticket, seeds 0, 1, 2, 3, 4: loss was nan at step 7."]
+    assert str(verdict).count("loss was nan at step 7") == 1
     assert not verdict.winning_ticket
+    crashed = lost({DENSE: BASE, TICKET: [None] * 5}, "failed", "RuntimeError: an accident")
+    assert only(crashed).outcome is Outcome.FAILED
+    assert str(only(crashed)).count("an accident") == 1
+    some = study({DENSE: BASE, TICKET: [None]})
+    assert only(some).outcome is Outcome.UNDECIDED, "the other seeds have not run"
+
+
+def lost(metrics, status, message):
+    """Rows whose lost runs ended so."""
+    rows = study(metrics)
+    gone = {"status": status, "message": message}
+    return Rows([row.model_copy(update=gone if row.status != "done" else {}) for row in rows], rows.study)
+
+
+def test_a_diverged_ticket_is_an_outcome_that_blocks_better_matching_and_winning_and_is_said_first():
+    for gain in (0.01, 0.0, 0.002):
+        rows = study({DENSE: BASE, TICKET: [*shifted(gain)[:4], None], LONGER: shifted(-0.02), FRESH: shifted(-0.02)})
+        verdict = only(rows)
+        assert verdict.comparisons[0].n == 4
+        assert verdict.outcome is Outcome.DIVERGES
+        said = "Diverges: in 1 of 5 seeds the imp ticket at density 50.0 % or the search for it diverged; where neither"
+        assert verdict.sentence.startswith(said)
+        assert str(verdict).startswith("Diverged: ticket, seed 4: loss was nan at step 7.")
+        assert (verdict.legs[0].status, verdict.winning_ticket) == ("fails", False)
+    # what is shown to be worse stays so, after the divergence
+    worse = only(study({DENSE: BASE, TICKET: [*shifted(-0.02)[:4], None]}))
+    assert worse.outcome is Outcome.NO_SMALLER_MATCH
+    assert str(worse).startswith("Diverged: ")
+
+
+def test_a_ticket_that_was_never_found_since_its_search_diverged_is_an_outcome_too_and_the_cause_is_said_once():
+    rows = study({DENSE: [*BASE[:4], None], TICKET: [*shifted(0.0)[:4], None]})
+    unfound = Rows([row.model_copy(update={"found": row.status == "done" or row.arm == "dense"}) for row in rows],
+                   rows.study)  # fmt: skip
+    verdict = only(unfound)
+    assert verdict.outcome is Outcome.DIVERGES
+    assert verdict.diverged == ["Diverged: dense, seed 4; ticket (never found for it), seed 4: loss was nan at step 7."]
+    assert judge(unfound).first == [
+        "The dense network diverged in 1 of 5 seeds: nothing is compared with it there; a lower learning rate may help."
+    ]
+
+
+def test_causes_that_differ_in_a_step_are_one():
+    rows = study({DENSE: BASE, TICKET: [None] * 5})
+    steps = [row.model_copy(update={"message": f"nan by step {row.seed}"} if row.message else {}) for row in rows]
+    assert only(Rows(steps, rows.study)).diverged == ["Diverged: ticket, seeds 0, 1, 2, 3, 4: nan by step 0."]
+
+
+def test_a_crash_is_left_out_by_name():
+    crashed = {DENSE: BASE, TICKET: [*shifted(0.01)[:4], None], LONGER: shifted(-0.02)}
+    verdict = only(lost(crashed, "failed", "RuntimeError: an accident"))
+    assert verdict.outcome is Outcome.BETTER_AND_SMALLER
+    assert "over 4 of 5 seeds" in verdict.sentence
+    assert verdict.failed == ["Failed: ticket, seed 4: RuntimeError: an accident."]
+
+
+def test_a_control_that_diverges_here_and_there_does_not_favour_the_ticket():
+    even = [*shifted(0.01, -1)[:4], None]
+    verdict = only(study({DENSE: BASE, TICKET: shifted(0.01), FRESH: even, LONGER: BASE}))
+    assert verdict.outcome is Outcome.EXPLAINED_BY_A_CONTROL
+    assert verdict.diverged == ["Diverged: fresh-init, seed 4: loss was nan at step 7."]
+    longer = [*shifted(-0.02)[:2], None, None, None]
+    few = only(study({DENSE: BASE, TICKET: shifted(0.01), FRESH: BASE, LONGER: longer}))
+    assert few.outcome is Outcome.UNDECIDED, "two seeds of the longer dense training are too few"
+
+
+@pytest.mark.parametrize("gain", [0.01, 0.0])
+def test_two_seeds_show_neither_better_nor_matching_nor_winning(gain):
+    for n, fine in ((2, False), (3, True)):
+        values = {DENSE: BASE, TICKET: shifted(gain, 0.01), LONGER: shifted(-0.02)}
+        rows = study({key: list(numbers)[:n] for key, numbers in values.items()}, stop={"ticket": FAST[:n]})
+        verdict = only(rows)
+        assert verdict.comparisons[0].claim in ("better", "equivalent")
+        assert (verdict.outcome is not Outcome.UNDECIDED) == fine
+        assert verdict.winning_ticket == fine
+        assert verdict.seeds_needed == (None if fine else 3)
+
+
+def test_the_dense_network_that_learnt_nothing_is_said_first():
+    rows = study({DENSE: BASE, TICKET: BASE}, constant=0.9013)
+    assert str(judge(rows)).startswith("The dense network is not shown to be better than a constant predictor")
+    assert not judge(study({DENSE: BASE, TICKET: BASE}, constant=0.5)).first
+    assert judge(study({DENSE: BASE, TICKET: BASE}, constant=0.89, higher_is_better=False)).first
+    assert not judge(study({DENSE: BASE, TICKET: BASE})).first, "where no constant is known"
 
 
 def test_identical_runs_match_for_certain():
@@ -200,8 +317,8 @@ def test_diverged_and_absent_runs_are_named_and_pairs_stay_pairs():
     comparison = only(rows).comparisons[0]
     assert comparison.n == 3
     assert comparison.mean == pytest.approx(0.01 + JITTER[:3].mean())
-    assert comparison.missing == ["ticket seed 3 diverged (loss was nan at step 7)", "ticket seed 4 not run"]
-    assert "ticket seed 4 not run" in str(judge(rows))
+    assert comparison.missing == ["ticket diverged (seed 3)", "ticket not run (seed 4)"]
+    assert "ticket not run (seed 4)" in str(judge(rows))
 
 
 def test_draws_of_one_seed_are_averaged_and_do_not_count_as_seeds():
@@ -219,11 +336,23 @@ def test_the_rounding_of_an_average_is_no_difference():
 
 
 def test_lower_is_better_flips_the_sign_only():
-    loss = {DENSE: BASE, TICKET: shifted(-0.01), FRESH: shifted(0.02, -1)}
-    verdict = only(study(loss, higher_is_better=False, metric_is_fraction=False))
+    loss = {DENSE: BASE, TICKET: shifted(-0.01), FRESH: shifted(0.02, -1), LONGER: BASE}
+    rows = study(loss, higher_is_better=False, metric_is_fraction=False, metric="loss")
+    verdict = only(rows)
     assert verdict.outcome is Outcome.BETTER_AND_SMALLER
     assert "+0.0" in verdict.sentence
     assert "pp" not in str(verdict)
+    assert "a lower loss is better, and + means lower" in verdict.sentence
+    assert "lower" not in only(study({DENSE: BASE, TICKET: BASE})).sentence
+
+
+def test_beside_every_interval_stands_what_it_covers():
+    rows = study({DENSE: BASE, TICKET: shifted(0.01), FRESH: BASE, LONGER: BASE}, test_targets=360)
+    said = str(judge(rows))
+    for line in said.splitlines():
+        if "pp" in line and "early-stop" not in line and not line.startswith("small"):
+            assert "for these 360 test examples" in line, line
+    assert "over 5 of 5 seeds; for these 360 test examples" in only(rows).sentence
 
 
 def test_a_relative_margin_is_a_fraction_of_the_dense_mean():
@@ -252,10 +381,39 @@ def test_the_primary_comparisons_of_all_methods_are_corrected_together():
 
 
 def test_the_headline_is_the_best_method_s_sentence():
-    rows = study({DENSE: BASE, TICKET: shifted(-0.02), ("snip", 1, "ticket"): shifted(0.01)})
+    longer = {("snip", 1, "dense-for-the-search"): shifted(-0.02, -1)}
+    rows = study({DENSE: BASE, TICKET: shifted(-0.02), ("snip", 1, "ticket"): shifted(0.01)} | longer)
     verdict = judge(rows)
     assert verdict.sentence == verdict.methods[1].sentence
     assert str(verdict).startswith("small: Better and smaller: the snip ticket")
+
+
+def test_tickets_of_trained_weights_have_no_training_time_unless_they_resume_a_schedule():
+    for origin, status in (
+        (Origin(weights="initial"), "holds"),
+        (Origin(weights="rewound", step=20), "holds"),
+        (Origin(weights="trained"), "not observed"),
+        (Origin(weights="trained", resumes=True), "holds"),
+    ):
+        rows = study({DENSE: BASE, TICKET: shifted(0.01), LONGER: BASE}, stop={"ticket": FAST})
+        plan = rows.study.methods["imp"].model_copy(update={"origin": origin})
+        verdict = only(Rows(list(rows), rows.study.model_copy(update={"methods": {"imp": plan}})))
+        assert verdict.legs[1].status == status
+        assert verdict.winning_ticket == (status == "holds")
+
+
+def test_initial_weights_is_said_of_initial_weights_alone():
+    for origin, words in (
+        (Origin(weights="initial"), "the initial weights matter"),
+        (Origin(weights="rewound", step=20), "the weights at step 20 matter"),
+        (Origin(weights="trained"), "the trained weights matter"),
+        (Origin(weights="given"), "the weights that were brought matter"),
+    ):
+        rows = study({DENSE: BASE, TICKET: shifted(0.01), FRESH: BASE, ("imp", 1, "own-init-shuffle"): BASE})
+        plan = rows.study.methods["imp"].model_copy(update={"origin": origin})
+        why = only(Rows(list(rows), rows.study.model_copy(update={"methods": {"imp": plan}}))).why
+        assert words in why
+        assert ("initial" in why) == (origin.weights == "initial")
 
 
 def legs(stop, **spec):
@@ -285,7 +443,7 @@ def test_early_stopping_at_step_0_is_no_crash():
 
 
 def test_a_given_dense_model_has_no_training_time_to_compare_with_and_stands_beside_every_seed():
-    assert legs(None, dense_given=True)["training time"] == "undecided"
+    assert legs(None, dense_given=True)["training time"] == "not observed"
     rows = study({DENSE: BASE[:1], TICKET: shifted(0.01)}, dense_given=True, measure="early_stop")
     assert only(rows).comparisons[0].n == 5
 

@@ -1,15 +1,16 @@
 """A control differs from the ticket in one thing only."""
 
 import dataclasses
+import functools
 
 import pytest
 import torch
 
 from problems import digits, found, next_token
-from scratchcard.masks.compare import counts, density, distance
-from scratchcard.methods.arms import ARMS, PAPER, USUAL, FreshInit, Noise, OwnInit, RandomMask, Signs
-from scratchcard.methods.fit import refusal
+from scratchcard.masks.compare import counts, density, digest, distance
+from scratchcard.methods.arms import ARMS, PAPER, USUAL, FreshInit, Noise, OwnInit, RandomMask, Signs, UniformWidth
 from scratchcard.methods.at_init import AtInit
+from scratchcard.methods.fit import refusal
 from scratchcard.methods.imp import IMP, Continued
 from scratchcard.methods.ticket import Dense, End, Fresh, Narrow, Redrawn, Ticket
 from scratchcard.networks.forward import read_state, state_digest
@@ -45,30 +46,39 @@ def differing(control, original):
     return {name for name, (a, b) in pairs.items() if a is not b and (name in ("subnetwork", "inverse") or a != b)}
 
 
-WEIGHTS_ALONE = ["fresh-init", "own-init-resample", "own-init-shuffle", "noise-0.5", "noise-1", "noise-2", "noise-3"]
-WEIGHTS_ALONE += ["sign-redrawn", "sign-constant", "random-sign-constant"]
+NOISE = ["noise-0.5", "noise-1", "noise-2", "noise-3"]
+SIGNS = ["sign-redrawn", "sign-constant", "random-sign-constant"]
+REDRAWN = ["own-init-resample", "own-init-shuffle", *NOISE, *SIGNS]
+FRESH = ["fresh-init", "fresh-init-same-steps"]
+WEIGHTS_ALONE = [*FRESH, *REDRAWN]
 PLACES_ALONE = ["shuffled-mask", "inverted-scores"]
 BOTH = ["random-mask-layerwise", "random-mask-global", "uniform-width"]
+SAME_STEPS = [f"{label}-same-steps" for label in ("fresh-init", *BOTH)]
+BOTH += SAME_STEPS[1:]
 OF_LOTTERIES = [*WEIGHTS_ALONE, *PLACES_ALONE, *BOTH]
+GO_ON = [*NOISE, *PLACES_ALONE, *SAME_STEPS]
+"""Controls that are trained from the step that the ticket is rewound to; all others are trained from step 0."""
 OF_INHERITED = ["fine-tune-full-schedule", "re-init", "lottery-init", "another-init"]
 BUDGETS = ["scratch-e", "scratch-b", "scratch-b-strict", "scratch-b-cap-2", "guided", *OF_INHERITED]  # test_budgets.py
+LONGER = ["dense-for-the-search", "dense-times-3"]  # test_dense_longer.py
 
 
 def test_labels_are_those_of_the_rows_and_every_control_is_tested_for_what_it_changes():
-    assert sorted(ARMS) == sorted(OF_LOTTERIES + BUDGETS)
+    assert sorted(ARMS) == sorted(OF_LOTTERIES + BUDGETS + LONGER)
     assert all(arm.label == label for label, arm in ARMS.items())
     assert set(USUAL) < set(PAPER) < set(ARMS)
 
 
 @pytest.mark.parametrize("label", OF_LOTTERIES)
-def test_every_control_says_what_it_is_and_stands_where_the_ticket_stands(label):
+def test_every_control_says_what_it_is_and_is_trained_as_the_ticket_is_or_by_the_whole_recipe(label):
     arm = ARMS[label]
     controls = drawn(arm)
     assert len(controls) == arm.replicates >= 1
     for replicate, control in enumerate(controls):
         assert (control.arm, control.arm_label, control.replicate) == (arm, label, replicate)
-        assert (control.method, control.seed, control.level, control.start_step) == (IMP(rewind=4), 3, 2, 4)
-        assert control.changes == {"lr": 0.5}, "it is trained as the ticket is"
+        assert (control.method, control.seed, control.level) == (IMP(rewind=4), 3, 2)
+        as_the_ticket, whole = (4, {"lr": 0.5}), (0, {})
+        assert (control.start_step, control.changes) == (as_the_ticket if label in GO_ON else whole)
 
 
 @pytest.mark.parametrize("label", [*WEIGHTS_ALONE, *BOTH])
@@ -89,11 +99,12 @@ def test_a_control_is_a_function_of_its_causes_and_no_draw_of_how_many_there_are
 @pytest.mark.parametrize("label", WEIGHTS_ALONE)
 def test_a_control_of_the_weights_differs_from_the_ticket_in_them_alone(label):
     original = ticket()
+    steps = set() if label in GO_ON else {"start_step", "changes"}
     for control in drawn(ARMS[label], original):
-        assert differing(control, original) - {"replicate"} == {"start", "arm"}
+        assert differing(control, original) - {"replicate"} == {"start", "arm"} | steps
         assert control.subnetwork is original.subnetwork
-        assert isinstance(control.start, Fresh) == (label == "fresh-init")
-        assert label == "fresh-init" or control.start.of == original.start
+        assert isinstance(control.start, Fresh) == (label in FRESH)
+        assert label in FRESH or control.start.of == original.start
 
 
 @pytest.mark.parametrize("label", PLACES_ALONE)
@@ -105,11 +116,13 @@ def test_a_control_of_the_places_differs_from_the_ticket_in_them_alone(label):
         assert distance(mask_of(control), mask_of(original)) > 0.1
 
 
+@pytest.mark.parametrize("steps", ["whole", "ticket"])
 @pytest.mark.parametrize("scope", ["layer", "global"])
-def test_a_random_mask_differs_from_fresh_init_in_its_places_alone(scope):
+def test_a_random_mask_differs_from_fresh_init_in_its_places_alone(scope, steps):
     original = ticket()
     before = {name: kept.clone() for name, kept in mask_of(original).items()}
-    for fresh, random in zip(drawn(FreshInit(3)), drawn(RandomMask(scope, 3), original), strict=True):
+    controls = drawn(FreshInit(3, steps)), drawn(RandomMask(scope, 3, steps), original)
+    for fresh, random in zip(*controls, strict=True):
         assert random.start == fresh.start
         assert differing(random, fresh) <= {"subnetwork", "arm", "inverse"}
         assert density(mask_of(random)) == density(before)
@@ -123,6 +136,19 @@ def test_a_shuffled_mask_has_the_places_of_the_random_mask_and_the_weights_of_th
     (shuffled,), (random,) = drawn(ARMS["shuffled-mask"]), drawn(RandomMask("layer", 1))
     assert distance(mask_of(shuffled), mask_of(random)) == 0
     assert shuffled.start == ticket().start
+
+
+@pytest.mark.parametrize("arm", [FreshInit(2), RandomMask("layer", 2), RandomMask("global", 2), UniformWidth(2)])
+def test_the_same_steps_reading_has_the_same_weights_and_places_and_differs_in_its_steps_alone(arm):
+    same, original = dataclasses.replace(arm, steps="ticket"), ticket()
+    assert same.label == f"{arm.label}-same-steps"
+    for whole, as_ticket in zip(drawn(arm, original), drawn(same, original), strict=True):
+        assert whole.start == as_ticket.start
+        assert digest(mask_of(whole)) == digest(mask_of(as_ticket))
+        assert dataclasses.replace(as_ticket, start_step=0, changes={}, arm=arm, subnetwork=whole.subnetwork) == whole
+    unwound = dataclasses.replace(original, start=Dense(0), start_step=0, changes={})
+    for whole, as_ticket in zip(drawn(arm, unwound), drawn(same, unwound), strict=True):
+        assert dataclasses.replace(as_ticket, arm=arm, subnetwork=whole.subnetwork) == whole, "nothing to tell apart"
 
 
 def test_random_masks_of_different_replicates_levels_and_scopes_differ():
@@ -160,8 +186,7 @@ def test_a_control_that_means_nothing_is_refused(wrong):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    task = dataclasses.replace(digits(), model=small_lenet)
-    study = Study(task, SHORT, [IMP(rounds=2, rate=0.5, rewind=2)], OF_LOTTERIES, seeds=1)
+    study = Study(wider(), SHORT, [IMP(rounds=2, rate=0.5, rewind=2)], OF_LOTTERIES, seeds=1)
     backed = study.trainings(Store(tmp_path_factory.mktemp("store")))
     *_, ticket = found(backed, study.methods[0])
     return backed, ticket
@@ -169,6 +194,12 @@ def study(tmp_path_factory):
 
 def small_lenet(width=1.0):
     return lenet_300_100(inputs=64, width=width)
+
+
+@functools.cache
+def wider():
+    """Digits, by a network of any width."""
+    return dataclasses.replace(digits(), model=small_lenet)
 
 
 def started(backed, control):
@@ -183,7 +214,7 @@ def finished(backed, trained):
     return backed.store.row(backed.spec(trained).id)
 
 
-@pytest.mark.parametrize("label", WEIGHTS_ALONE[1:])
+@pytest.mark.parametrize("label", REDRAWN)
 def test_redrawn_weights_are_made_from_the_tickets_own(study, label):
     backed, ticket = study
     origin, mask = started(backed, ticket), mask_of(ticket)
@@ -212,6 +243,19 @@ def test_redrawn_weights_are_made_from_the_tickets_own(study, label):
             assert torch.equal(new.abs(), magnitude)
 
 
+@pytest.mark.parametrize("label", [*FRESH, "own-init-resample", "noise-1", "sign-constant", *PLACES_ALONE, *BOTH])
+def test_of_a_rewound_ticket_only_what_has_the_weights_of_that_step_skips_the_steps_before_it(study, label):
+    backed, ticket = study
+    control = drawn(ARMS[label], ticket, seed=0)[0]
+    row = finished(backed, control)
+    assert row.status == "done", row.message
+    assert row.curve.steps == ([2, 6] if label in GO_ON else [0, 6])
+    assert row.recipe == {**SHORT.fields(), "augment": [], "milestones": []}, "by the rates of the study"
+    if not label.startswith("uniform-width"):
+        per_step = 16 * backed.cost.training_flops
+        assert row.train_flops == per_step * (4 if label in GO_ON else 6)
+
+
 def test_a_narrow_network_is_dense_and_has_as_many_weights_to_within_one_width(study):
     backed, ticket = study
     (narrow,) = drawn(ARMS["uniform-width"], ticket, seed=0)
@@ -222,28 +266,61 @@ def test_a_narrow_network_is_dense_and_has_as_many_weights_to_within_one_width(s
     assert abs(have - wanted) < 0.02 * wanted
     assert row.density == have / 50_200
     assert row.nonzero == row.parameters < 50_610
-    assert row.train_flops < ticket_row.train_flops / 2
+    assert row.train_flops / 6 < ticket_row.train_flops / 4 / 2
 
 
 def test_controls_that_cannot_be_run_are_said_with_a_reason_and_all_means_those_that_can():
-    plain, wide = next_token(), dataclasses.replace(digits(), model=small_lenet)
-    assert "width" in refusal(ARMS["uniform-width"], IMP(), plain)
-    assert not refusal(ARMS["uniform-width"], IMP(), wide)
+    plain, wide = next_token(), wider()
+    assert "width" in refusal(ARMS["uniform-width"], IMP(), plain, SHORT)
+    assert not refusal(ARMS["uniform-width"], IMP(), wide, SHORT)
     with pytest.raises(ValueError, match=r"uniform-width cannot be run.*`width`.*leave it out"):
         Study(plain, SHORT, arms=["uniform-width"])
     assert "uniform-width" not in {arm.label for arm in Study(plain, SHORT, arms="all").controls}
     methods = [IMP(between="lr-rewind"), AtInit("random")]
     study = Study(wide, SHORT, methods, "all", seeds=1)
     left_out = {label: set(plan.left_out) for label, plan in study.spec.methods.items()}
-    assert left_out == {"imp-lr-rewind": {"shuffled-mask", "inverted-scores"}, "random-at-init": set()}
+    untrained = {"fresh-init", "random-mask-layerwise", "random-mask-global", *SIGNS, *PLACES_ALONE}
+    untrained |= {"own-init-resample", "own-init-shuffle"}
+    assert left_out == {"imp-lr-rewind": untrained, "random-at-init": {"dense-for-the-search"}}
     runs = [spec for spec in study.plan().runs if spec.method and spec.method.label == "imp-lr-rewind" and spec.arm]
-    assert {spec.arm.label for spec in runs} == set(ARMS) - {"shuffled-mask", "inverted-scores", *OF_INHERITED}
+    assert {spec.arm.label for spec in runs} == set(ARMS) - untrained - {*OF_INHERITED, *SAME_STEPS}
+
+
+@pytest.mark.parametrize("between", ["lr-rewind", "fine-tune"])
+def test_fresh_weights_are_never_trained_at_the_rates_of_tickets_that_go_on_from_trained_ones(between):
+    method, wide = IMP(between=between), wider()
+    for label in ("fresh-init", "random-mask-layerwise", "random-mask-global", *REDRAWN[:2], *SIGNS, *SAME_STEPS):
+        assert refusal(ARMS[label], method, wide, SHORT), label
+        with pytest.raises(ValueError, match=f"{label} cannot be run on any method of this study: its tickets"):
+            Study(wide, SHORT, [method], [label])
+    for label in PLACES_ALONE:
+        assert "weights trained under their own mask" in refusal(ARMS[label], method, wide, SHORT)
+    assert "scratch-e and scratch-b train fresh ones" in refusal(FreshInit(), method, wide, SHORT)
+    (narrow,) = drawn(ARMS["uniform-width"], dataclasses.replace(ticket(), method=method))
+    assert (narrow.start_step, narrow.changes) == (0, {}), "the whole recipe"
+    for task, usual in ((digits(), set()), (wide, {"uniform-width"})):
+        arms = {arm.label for arm in Study(task, SHORT, [method], seeds=1).controls}
+        assert arms == {"scratch-e", "scratch-b", "dense-for-the-search"} | usual
+
+
+def test_the_same_steps_reading_is_there_only_for_tickets_that_are_rewound_to_a_later_step():
+    wide, rewound = wider(), IMP(rewind=2)
+    for label in SAME_STEPS:
+        assert not refusal(ARMS[label], rewound, wide, SHORT)
+        for method in (IMP(), AtInit("random"), IMP(between="continue")):
+            assert "not rewound to a later step" in refusal(ARMS[label], method, wide, SHORT)
+        with pytest.raises(ValueError, match=f"{label} cannot be run on any .* without -same-steps again; leave it"):
+            Study(wide, SHORT, [IMP()], [label])
+    assert not {arm.label for arm in Study(wide, SHORT, [IMP()], "all").controls} & set(SAME_STEPS)
+    assert {arm.label for arm in Study(wide, SHORT, [rewound], "all").controls} >= set(SAME_STEPS)
+    assert not {arm.label for arm in Study(wide, SHORT, [rewound]).controls} & set(SAME_STEPS), "not usual"
 
 
 @pytest.mark.parametrize("between", ["lr-rewind", "continue", "fine-tune"])
 def test_weights_that_go_on_are_those_the_level_before_ended_with(between, tmp_path):
     recipe = dataclasses.replace(SHORT, schedule="step", milestones=(4,), warmup=2)
-    study = Study(digits(), recipe, [IMP(rounds=3, rate=0.5, between=between)], ["fresh-init", "noise-1"], seeds=1)
+    fresh = "fresh-init" if between == "continue" else "scratch-e"
+    study = Study(digits(), recipe, [IMP(rounds=3, rate=0.5, between=between)], [fresh, "noise-1"], seeds=1)
     backed = study.trainings(Store(tmp_path))
     before, masks = backed.dense(0), []
     for ticket in found(backed, study.methods[0]):
@@ -265,7 +342,7 @@ def test_weights_that_go_on_are_those_the_level_before_ended_with(between, tmp_p
     # from nothing but the store, in another process or on another day
     rows = dataclasses.replace(study, store=tmp_path).run(workers=1, progress=False)
     assert {row.status for row in rows} == {"done"}
-    assert len(rows) == study.spec.planned == 1 + 3 * (2 if between == "continue" else 1) + 3 * (3 + 1)
+    assert len(rows) == study.spec.planned == 1 + 3 * (2 + 3 + 1 if between == "continue" else 1 + 1 + 1)
 
 
 def test_own_initial_values_are_drawn_with_or_without_replacement():

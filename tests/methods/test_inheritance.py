@@ -11,9 +11,9 @@ from problems import bottlenecks, corners, find, found, one_thread, perceptron, 
 from scratchcard.masks.compare import digest
 from scratchcard.methods import METHODS
 from scratchcard.methods.arms import ARMS
-from scratchcard.methods.fit import refusal
 from scratchcard.methods.early_bird import EarlyBird
 from scratchcard.methods.filters import FilterPruning
+from scratchcard.methods.fit import refusal
 from scratchcard.methods.slimming import Slimming
 from scratchcard.methods.soft_filters import SoftFilterPruning
 from scratchcard.networks.forward import read_state, state_digest
@@ -94,12 +94,13 @@ def test_from_nothing_but_the_store_a_ticket_begins_with_the_same_weights(method
     backed, tickets = find(corners(), RECIPE, method, tmp_path)
     again = trainings(corners(), RECIPE, method, Store(str(tmp_path)))
     for ticket in tickets:
-        stored, _ = kept(again.store, again.spec(ticket).id, method, corners(), lambda: again.sites)
+        stored = kept(again.store, again.spec(ticket).id, method, corners(), lambda: again.sites)
         assert digest(stored.subnetwork.mask) == digest(ticket.subnetwork.mask)
         assert (stored.start, stored.start_step, stored.changes) == (ticket.start, ticket.start_step, ticket.changes)
         ours, theirs = (read_state(one.start_of(t)) for one, t in ((backed, ticket), (again, stored)))
         assert state_digest(ours) == state_digest(theirs)
         assert stored.search == ticket.search
+        assert stored.search_flops == ticket.search_flops > 0
 
 
 @pytest.mark.parametrize("method", [m for label, m in TWO.items() if label.startswith("early")], ids=lambda m: m.label)
@@ -176,7 +177,7 @@ def test_the_users_model_random_state_and_threads_are_untouched(method, tmp_path
     mine = corners().fresh(7)
     before = copy.deepcopy(mine.state_dict())
     task = dataclasses.replace(corners(), start=mine)
-    every = [label for label in ARMS if not refusal(ARMS[label], method, task)]
+    every = [label for label in ARMS if not refusal(ARMS[label], method, task, RECIPE)]
     arms = every if isinstance(method, Slimming) else every[:1]
     torch.manual_seed(11)
     chance, threads = torch.get_rng_state(), torch.get_num_threads()

@@ -75,11 +75,11 @@ def test_controls_of_units_are_trained_from_nothing_but_the_store(studied, tmp_p
         "scratch-b",
         "scratch-b-strict",
         "scratch-b-cap-2",
-        *("guided", "uniform-width"),
-    }
+        *("guided", "dense-for-the-search", "dense-times-3"),
+    }, "a uniform width is what these tickets have already"
     by_level = {}
     for row in rows:
-        if row.arm in ("guided", "uniform-width"):  # of other widths; test_budgets.py
+        if row.arm in ("guided", "dense-for-the-search", "dense-times-3"):  # of other widths; test_budgets.py
             continue
         by_level.setdefault(row.level, set()).add((row.density, row.parameters))
     assert all(len(sizes) == 1 for sizes in by_level.values()), "controls have the size of the ticket"

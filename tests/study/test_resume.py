@@ -20,7 +20,7 @@ from tiny_study import TASK_FILE, command, plain, write_task
 
 SLOW = TASK_FILE.replace("steps=12", "steps=150")
 SEEDS = 3
-RUNS = SEEDS * (1 + 2 * 6)
+RUNS = SEEDS * (1 + 2 * 6 + 1)
 
 
 class Running:

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from scratchcard.methods.arms import FreshInit, RandomMask
+from scratchcard.methods.budgets import DenseLonger
 from scratchcard.methods.imp import IMP
 from scratchcard.methods.ticket import Arm, Method
+from scratchcard.row import VERSION
 from scratchcard.study.spec import Cause, Causes, RunSpec, canonical, task_digest
 from scratchcard.training.data import Data
 from scratchcard.training.recipe import Recipe
@@ -44,6 +46,7 @@ OTHER: dict[str, tuple[Recipe, Any]] = {
     "gamma": (STEP, 0.2),
     "warmup": (RECIPE, 1),
     "augment": (RECIPE, ("flip",)),
+    "crop": (RECIPE, 0.25),
     "precision": (RECIPE, "float64"),
     "eval_every": (RECIPE, 1),
     "eval_batch_size": (RECIPE, 7),
@@ -70,21 +73,27 @@ CAUSES = RunSpec("task", "recipe", Cause("imp", "fields"), 1, 2, Cause("fresh-in
 
 
 def test_the_identity_of_a_run_is_pinned() -> None:
-    assert CAUSES.id == "3b48e0a6cacd4bac1e34c39f"
+    assert CAUSES.id == "8ee9ce11d69b8bebcb7e81d4"
 
 
 def test_the_text_of_a_recipe_and_a_method_is_pinned() -> None:
     causes = Causes.of(TINY, Recipe(), [IMP()], [FreshInit()])
     assert causes.recipe == (
-        '{"augment": [], "batch_size": 64, "eval_every": 100, "gamma": 0.1, "lr": 0.001, "milestones": [], '
-        '"momentum": 0.0, "nesterov": false, "optimizer": "adam", "precision": "float32", "schedule": "constant", '
-        '"steps": 1000, "type": "Recipe", "warmup": 0, "weight_decay": 0.0}'
+        '{"augment": [], "batch_size": 64, "crop": 0.125, "eval_every": 100, "gamma": 0.1, "lr": 0.001, '
+        '"milestones": [], "momentum": 0.0, "nesterov": false, "optimizer": "adam", "precision": "float32", '
+        '"schedule": "constant", "steps": 1000, "type": "Recipe", "warmup": 0, "weight_decay": 0.0}'
     )
     assert causes.methods["imp"].fields == (
         '{"also": [], "between": "rewind", "criterion": "large_final", "fine_tune_lr": null, "fine_tune_steps": null, '
         '"keep": [], "one_shot": false, "only": [], "rate": 0.2, "rewind": 0, "scope": "layer", "type": "IMP", '
         '"units": "weights"}'
     )
+
+
+def test_runs_of_two_versions_of_the_identity_never_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert VERSION == 2
+    monkeypatch.setattr("scratchcard.study.spec.VERSION", 1)
+    assert CAUSES.id == "3b48e0a6cacd4bac1e34c39f", "nothing but the version has changed since"
 
 
 @pytest.mark.parametrize(
@@ -118,6 +127,8 @@ def test_every_cause_of_a_run_is_identity(change: dict[str, Any]) -> None:
         (IMP(), IMP(keep=("output",))),
         (RandomMask("layer"), RandomMask("global")),
         (FreshInit(), RandomMask()),
+        (FreshInit(), FreshInit(steps="ticket")),
+        (DenseLonger(), DenseLonger(3)),
     ],
 )
 def test_hyper_parameters_of_methods_and_controls_are_identity(one: Method | Arm, other: Method | Arm) -> None:
@@ -235,4 +246,4 @@ def test_the_code_of_a_control_of_ones_own_is_identity(tmp_path: Path, monkeypat
 def test_the_same_study_has_the_same_runs_twice(tmp_path: Path) -> None:
     one, other = (tiny_study(tmp_path).plan().runs for _ in range(2))
     assert [spec.id for spec in one] == [spec.id for spec in other]
-    assert len({spec.id for spec in one}) == len(one) == 1 + 1 + 3 + 1 + 1
+    assert len({spec.id for spec in one}) == len(one) == 1 + 1 + 3 + 1 + 1 + 1

@@ -257,7 +257,7 @@ def test_a_disk_that_fails_at_any_write_costs_one_sentence_and_no_row(
         if name.startswith("rows/"):
             Row.model_validate_json(now[name])
     started(study)
-    assert len(study.rows()) == 1 + 2 + 10
+    assert len(study.rows()) == 1 + 2 + 10 + 1
 
 
 def test_a_tickets_tensors_keep_their_order_since_random_masks_are_drawn_in_it(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ SPARSE = [IMP(rounds=3, rate=0.5)]
 def test_rows_are_the_same_from_one_process_and_from_two(tmp_path: Path) -> None:
     one, two = (tiny_study(tmp_path / name, methods=[IMP(rounds=2)], seeds=2) for name in ("one", "two"))
     assert plain(one.run(workers=1, progress=False)) == plain(two.run(workers=2, progress=False))
-    assert len(one.rows()) == 2 * (1 + 2 * 6)
+    assert len(one.rows()) == 2 * (1 + 2 * 6 + 1)
 
 
 def test_a_ticket_that_diverges_leaves_the_same_rows_from_one_process_and_from_two(tmp_path: Path) -> None:
@@ -75,8 +75,11 @@ def test_a_diverging_ticket_is_a_row_and_verdict_and_report_are_made(tmp_path: P
     assert status[0, 2, "ticket"] == status[1, 2, "ticket"] == "diverged"
     lost = next(row for row in rows if row.status == "diverged")
     assert lost.end is None
-    assert "diverged" in lost.message
-    assert "lower learning rate" in lost.message
+    assert lost.found
+    assert lost.message == "the training loss was nan by step 2; a lower learning rate may help", "the cause alone"
+    assert lost.density == pytest.approx(0.25, abs=0.01)
+    (unfound,) = (row for row in rows if (row.seed, row.level, row.arm) == (0, 3, "ticket"))
+    assert (unfound.status, unfound.found, unfound.message) == ("diverged", False, lost.message)
     assert str(judge(rows))
     assert "diverged" in report(rows, tmp_path / "report.html").read_text()
 
@@ -95,8 +98,10 @@ def test_seeds_that_diverge_do_not_stop_the_others(tmp_path: Path) -> None:
 def test_a_huge_learning_rate_diverges_into_rows(tmp_path: Path) -> None:
     recipe = Recipe(steps=8, optimizer="sgd", lr=1e30, batch_size=10, eval_every=2)
     rows = tiny_study(tmp_path, recipe=recipe, seeds=2).run(1, progress=False)
-    assert [(row.seed, row.status) for row in rows] == [(0, "diverged"), (1, "diverged")]
-    assert len(read(tmp_path)[0]) == 2
+    told = [(row.seed, row.arm, row.status, row.found) for row in rows]
+    both = [("dense", "diverged", True), ("ticket", "diverged", False)]
+    assert told == [(seed, *one) for seed in (0, 1) for one in both]
+    assert len(read(tmp_path)[0]) == 4
 
 
 def test_a_run_that_raises_is_a_failed_row_and_is_tried_again_when_the_cause_is_gone(
@@ -105,10 +110,14 @@ def test_a_run_that_raises_is_a_failed_row_and_is_tried_again_when_the_cause_is_
     study = tiny_study(tmp_path, tiny(model=raises_when_sparse), methods=SPARSE, arms=["fresh-init"])
     rows = study.run(1, progress=False)
     failed = [row for row in rows if row.status == "failed"]
-    assert {row.level for row in failed} == {2}
-    assert "RuntimeError: the accident of this test in two lines" in failed[0].message
+    assert {(row.level, row.arm, row.found) for row in failed} == {
+        (2, "ticket", True),
+        (2, "fresh-init", True),
+        (3, "ticket", False),
+    }
+    assert {row.message for row in failed} == {"RuntimeError: the accident of this test in two lines"}
     assert str(judge(rows))
-    assert started(study) == len(failed), "failed runs are tried again"
+    assert started(study) == 1 + 3, "failed runs are tried again, each once"
     monkeypatch.setattr(Fragile.forward, "__code__", (lambda self, x: self.second(self.first(x).relu())).__code__)
     again = tiny_study(tmp_path, tiny(model=raises_when_sparse), methods=SPARSE, arms=["fresh-init"])
     repaired = dataclasses.replace(again)
@@ -158,15 +167,15 @@ def test_a_plan_writes_nothing_and_counts_what_exists(tmp_path: Path) -> None:
     study = tiny_study(folder)
     plan = study.plan()
     assert not folder.exists()
-    assert (len(plan.runs), len(plan.missing)) == (7, 7)
-    assert plan.price.flops == 7 * plan.each.flops > 0
+    assert (len(plan.runs), len(plan.missing)) == (8, 8)
+    assert plan.price.flops == (7 + 2) * plan.each.flops > 0, "one of them is trained for twice as long"
     assert plan.price.seconds > 0
     study.run(1, progress=False)
     before = sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
     plan = study.plan()
     assert (len(plan.missing), plan.price.flops) == (0, 0)
     assert before == sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
-    assert "7 of them in the store, 0 to run" in plan.describe(2)
+    assert "8 of them in the store, 0 to run" in plan.describe(2)
 
 
 def test_the_planned_price_is_what_the_rows_say_it_was(tmp_path: Path) -> None:
@@ -303,7 +312,7 @@ def test_a_task_that_cannot_be_sent_to_workers_is_one_sentence(tmp_path: Path) -
     study = tiny_study(tmp_path, tiny(loss=loss))
     with pytest.raises(ValueError, match="worker"):
         study.run(workers=2, progress=False)
-    assert len(study.run(workers=1, progress=False)) == 7
+    assert len(study.run(workers=1, progress=False)) == 8
 
 
 def test_the_time_left_is_told_from_the_speed_so_far() -> None:
@@ -317,7 +326,8 @@ def test_the_time_left_is_told_from_the_speed_so_far() -> None:
 def test_a_study_is_what_it_was_asked_for() -> None:
     study = Study(tiny(), seeds=[4, 2])
     assert study.spec.seeds == [4, 2]
-    assert study.spec.arms == ["dense", "ticket", "fresh-init", "random-mask-layerwise", "random-mask-global"]
+    usual = ["fresh-init", "random-mask-layerwise", "random-mask-global", "dense-for-the-search"]
+    assert study.spec.arms == ["dense", "ticket", *usual]
     assert (study.spec.margin, study.spec.margin_kind) == (0.005, "absolute")
     assert Study(tiny(metric="loss")).spec.margin_kind == "relative"
     levels = study.spec.methods["imp"]

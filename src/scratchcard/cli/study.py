@@ -95,7 +95,7 @@ def study(
 
 def end_of(*studies: Rows) -> None:
     """End with exit code 1 where runs failed, so that a script that started the study knows."""
-    failed = sum(row.status == "failed" for rows in studies for row in rows)
+    failed = sum(row.status == "failed" and row.found for rows in studies for row in rows)
     if failed:
         typer.echo(f"{failed} run{'s' if failed > 1 else ''} failed; the same command tries again", err=True)
         raise typer.Exit(1)

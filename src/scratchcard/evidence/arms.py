@@ -38,7 +38,7 @@ class Control:
 
 
 _SHUFFLED = "it matters which weights of a layer are kept"
-_ON_TOP = ", with the ticket's own steps (fine-tuning) on top"
+_ON_TOP = ", with the ticket's own steps on top"
 _CONTROLS = {
     "fresh-init": Control("weights", "fresh weights in the same mask", "the {weights} matter"),
     "own-init-resample": Control(
@@ -149,7 +149,7 @@ _CONTROLS = {
 }
 
 WHOLE = {
-    "dense": "the whole network, trained from its original initial weights",
+    "dense": "the whole network, trained from its initial weights, or as it was brought",
     "ticket": "the subnetwork that the method found, trained as the method has it: from weights that it rewound, or "
     "from those that it inherits",
 }

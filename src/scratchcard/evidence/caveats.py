@@ -6,14 +6,13 @@ from collections import Counter
 
 from scratchcard.evidence.summary import finished
 from scratchcard.evidence.tradeoff import units_were_cut
-from scratchcard.row import Row, Rows, StudySpec
+from scratchcard.row import LONGER, Row, Rows, StudySpec
 
 FEW_SEEDS = 3
 CONTROLS = ("fresh-init", "random-mask-layerwise", "random-mask-global")
-OF_UNITS = ("scratch-e", "scratch-b", "uniform-width")
+OF_TRAINED = ("scratch-e", "scratch-b")
+OF_UNITS = (*OF_TRAINED, "uniform-width")
 """Controls without which a smaller network, trained from inherited weights, is not known to be worth its search."""
-LONGER = "dense-for-the-search"
-"""The control without which no ticket is called better than the dense network."""
 
 
 def run_name(row: Row) -> str:
@@ -26,7 +25,9 @@ def run_name(row: Row) -> str:
 def lost(rows: Rows) -> list[str]:
     """One sentence per run that diverged or failed, by name."""
     return [
-        f"{run_name(row)} {row.status}" + (f": {row.message}" if row.message else "") + "."
+        f"{run_name(row)} {row.status if row.found else f'never found, its search {row.status}'}"
+        + (f": {row.message.rstrip('.')}" if row.message else "")
+        + "."
         for row in rows
         if row.status != "done"
     ]
@@ -61,11 +62,11 @@ def not_measured(rows: Rows) -> list[str]:
     if len(rows) < planned:
         sentences.append(f"{planned - len(rows)} of {planned} planned runs, which have no row yet.")
     run = {row.arm for row in rows}
-    if idle := [arm for arm in study.arms if arm not in run]:
+    everywhere = set.intersection(*(set(plan.left_out) for plan in study.methods.values())) if study.methods else set()
+    if idle := [arm for arm in study.arms if arm not in {*run, *everywhere}]:
         sentences.append(f"Arms that were planned and have no run: {', '.join(idle)}.")
-    inherited = any(plan.origin is not None and plan.origin.trained for plan in study.methods.values())
-    wanted = (*(OF_UNITS if units_were_cut(rows) else OF_UNITS[:2] if inherited else CONTROLS), LONGER)
-    if absent := [arm for arm in wanted if arm not in study.arms]:
+    wanted = dict.fromkeys(arm for name in study.methods for arm in _wanted(rows, name))
+    if absent := [arm for arm in wanted if arm not in {*study.arms, *everywhere}]:
         sentences.append(f"Controls that were not planned: {', '.join(absent)}.")
     if study.control_levels is not None and {*study.arms} - {"dense", "ticket"}:
         levels = ", ".join(map(str, study.control_levels)) or "no other"
@@ -105,6 +106,14 @@ def not_measured(rows: Rows) -> list[str]:
         "the optimizer's arithmetic, evaluation and data loading are not counted.",
         f"Other data sets, models and recipes: all of this is one task ({study.data}) under one recipe.",
     ]
+
+
+def _wanted(rows: Rows, method: str) -> tuple[str, ...]:
+    """The controls without which it is not known why a method's tickets do as they do."""
+    origin = rows.study.methods[method].origin
+    trained = origin is not None and origin.trained
+    of_units = OF_UNITS if units_were_cut(rows, method) else ()
+    return (*(of_units or (OF_TRAINED if trained else CONTROLS)), LONGER)
 
 
 def _planned(study: StudySpec) -> int:

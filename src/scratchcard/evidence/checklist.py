@@ -132,10 +132,12 @@ def _about_the_curve(rows: Rows) -> Iterator[Point]:
     seeds = _seeds(rows)
     fewest = min(seeds.values(), default=0)
     several = "yes" if fewest >= FEW_SEEDS else "partly" if max(seeds.values(), default=0) >= 2 else "no"
-    own = ", all from the one given dense network" if study.dense_given else ", each with initial weights of its own"
+    own = ", each with initial weights of its own"
+    if study.dense_given or study.one_draw:
+        own = f", all from {'the one given dense network' if study.dense_given else 'the same initial weights'}"
     yield Point(
         f"Several runs with separate initialisations (at least {FEW_SEEDS} seeds)",
-        "partly" if study.dense_given and several == "yes" else several,
+        "partly" if (study.dense_given or study.one_draw) and several == "yes" else several,
         f"Finished seeds: {', '.join(f'{name} {n}' for name, n in seeds.items())}{own}.",
     )
     yield Point(

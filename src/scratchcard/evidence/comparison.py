@@ -73,11 +73,13 @@ def compare(rows: Rows) -> list[Comparison]:
     study, margin = rows.study, _margin(rows)
     found = []
     for method, plan in study.methods.items():
-        ran = {(row.level, row.arm): row.density for row in rows if row.method == method and row.arm != "dense"}
+        own = [row for row in rows if row.method == method and row.arm != "dense"]
+        ran = {(row.level, row.arm) for row in own}
         controls = [arm for arm in study.arms if arm not in ("dense", "ticket")]
         controls += sorted({arm for _, arm in ran} - {*study.arms, "ticket"})
         for level in sorted({level for level, arm in ran if arm == "ticket"} | {plan.primary}):
-            density = ran[level, "ticket"] if (level, "ticket") in ran else plan.densities[level]
+            kept = [r.density for r in own if (r.level, r.arm, r.status) == (level, "ticket", "done")]
+            density = fmean(kept) if kept else plan.densities[level]
             for arm in ["dense", *(arm for arm in controls if (level, arm) in ran)]:
                 found.append(_uncorrected(rows, method, level, density, arm, margin, level == plan.primary))
     family = [c for c in found if c.primary]
@@ -150,7 +152,7 @@ def _per_seed(rows: Rows, method: str, level: int, arm: str, value: Value) -> tu
         if row.arm != arm or (arm != "dense" and (row.method, row.level) != (method, level)):
             continue
         ran.add(row.seed)
-        untrained = arm not in ("dense", "ticket") and row.curve is not None and len(set(row.curve.steps)) == 1
+        untrained = arm not in ("dense", "ticket") and row.trained_steps == 0
         number = value(row) if row.status == "done" and not untrained else None
         if number is not None:
             values[row.seed].append(number)
@@ -224,7 +226,8 @@ def _worded(study: StudySpec, comparison: Comparison) -> Comparison:
     if c.primary:
         both = max(c.adjusted_difference, c.adjusted_equivalence) <= study.alpha
         also = {"better": " and equivalent", "equivalent": " and worse"}.get(c.claim, "") if both else ""
-        text += f", margin {margin_text(c, study)}, adjusted p of difference {c.adjusted_difference:.2g}"
+        text += "" if np.isnan(c.margin) else f", margin {margin_text(c, study)}"
+        text += f", adjusted p of difference {c.adjusted_difference:.2g}"
         text += f", of equivalence {c.adjusted_equivalence:.2g}: {c.claim}{also}"
     else:
         text = f"level {c.level}, {text}"

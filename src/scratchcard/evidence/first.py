@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 
 from scratchcard.evidence.comparison import measured
-from scratchcard.evidence.fate import fate_of, seeds_text
+from scratchcard.evidence.fate import fate_of
 from scratchcard.evidence.statistics import p_above
 from scratchcard.evidence.summary import metric_text
 from scratchcard.row import VERSION, Rows
@@ -27,11 +27,11 @@ def _nothing_learnt(rows: Rows) -> list[str]:
     gains = [sign * (number - study.constant) for number in numbers]
     if fmean(gains) > 0 and (len(gains) < 2 or p_above(gains, 0.0, study.resolution) <= study.alpha):
         return []
+    runs = "the model that was brought" if study.dense_given else f"mean over {len(numbers)} of its runs"
     return [
         f"The dense network is not shown to be better than a constant predictor: test {study.metric} "
-        f"{metric_text(fmean(numbers), study)} (mean of {len(numbers)} seed{'s' if len(numbers) > 1 else ''}) against "
-        f"{metric_text(study.constant, study)}. A ticket that matches it has learnt no more; train longer or better "
-        "first."
+        f"{metric_text(fmean(numbers), study)} ({runs}) against {metric_text(study.constant, study)}. A ticket that "
+        "matches it has learnt no more."
     ]
 
 
@@ -40,7 +40,7 @@ def _dense_lost(rows: Rows) -> list[str]:
     if not dense.diverged:
         return []
     return [
-        f"The dense network diverged in {seeds_text(dense.diverged)} of {len(rows.study.seeds)}: nothing is compared "
+        f"The dense network diverged in {len(dense.diverged)} of {len(rows.study.seeds)} seeds: nothing is compared "
         "with it there; a lower learning rate may help."
     ]
 

@@ -65,7 +65,8 @@ def layer_densities(rows: Rows, method: str) -> list[LayerDensity]:
     """The density of each layer in the tickets of a method.
 
     Args:
-        rows: The rows of one study; a ticket whose training failed still has a mask, so it counts.
+        rows: The rows of one study; a ticket whose training failed still has a mask, so it counts, one that was never
+            found has none.
         method: Label of the method.
 
     Returns:

@@ -9,9 +9,9 @@ from typing import Literal
 
 from scratchcard.evidence.caveats import FEW_SEEDS
 from scratchcard.evidence.comparison import Comparison, differences, margin_text, metric
-from scratchcard.evidence.fate import fate_of, seeds_text
+from scratchcard.evidence.fate import fate_of
 from scratchcard.evidence.statistics import p_above, p_below, t_interval
-from scratchcard.evidence.summary import difference_text
+from scratchcard.evidence.summary import covers, difference_text
 from scratchcard.row import Row, Rows, StudySpec
 
 
@@ -53,18 +53,20 @@ def _accuracy(rows: Rows, dense: Comparison) -> Leg:
     numbers, _ = differences(rows, dense.method, dense.level, "dense", metric(study))
     alpha = alpha_per_method(study)
     tickets = fate_of(rows, dense.method, dense.level, "ticket")
-    if tickets.diverged:
-        return Leg("accuracy", "fails", f"the training of {seeds_text(tickets.diverged)} diverged")
+    if tickets.without:
+        what = f"in {len(tickets.without)} of {len(study.seeds)} seeds the ticket or the search for it diverged"
+        return Leg("accuracy", "fails", what)
     if dense.n < FEW_SEEDS:
         return Leg("accuracy", "undecided", f"seeds with both runs finished: {dense.n}, at least {FEW_SEEDS} needed")
     low, high = (float(end) for end in t_interval(numbers, 2 * alpha, study.resolution))
+    over = covers(study, f"{dense.n} ")
     bound = f"at most {margin_text(dense, study)} below is allowed"
     if p_above(numbers, -dense.margin, study.resolution) <= alpha or dense.claim == "better":
-        return Leg("accuracy", "holds", f"at worst {difference_text(low, study)} against dense; {bound}")
+        return Leg("accuracy", "holds", f"at worst {difference_text(low, study)} against dense ({over}); {bound}")
     if p_below(numbers, -dense.margin, study.resolution) <= alpha:
-        return Leg("accuracy", "fails", f"at best {difference_text(high, study)} against dense; {bound}")
+        return Leg("accuracy", "fails", f"at best {difference_text(high, study)} against dense ({over}); {bound}")
     between = f"between {difference_text(low, study)} and {difference_text(high, study)}"
-    return Leg("accuracy", "undecided", f"{between} against dense; {bound}")
+    return Leg("accuracy", "undecided", f"{between} against dense ({over}); {bound}")
 
 
 def _training_time(rows: Rows, dense: Comparison) -> Leg:

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from scratchcard.earlier import as_today
 from scratchcard.row import FORMAT, Frozen, Row, Rows, StudySpec
 
 SUFFIX = ".jsonl.gz"
@@ -58,7 +59,7 @@ def read_rows(path: str | Path) -> Rows:
             f"line 1 of {path} is not what a study declared ({_first(error)}); give a file that "
             "scratchcard.write_rows wrote, or the folder of a store"
         ) from error
-    return Rows(list(_runs(lines[1:], path)), study)
+    return as_today(Rows(list(_runs(lines[1:], path)), study))
 
 
 def leaned(row: Row) -> Row:

@@ -192,8 +192,15 @@ def difference_text(value: float, study: StudySpec) -> str:
 
 def covers(study: StudySpec, how_many: str = "") -> str:
     """What an interval of a study covers, in words: "over seeds; for these 360 test examples"; "over 5 seeds; ..."."""
-    number = study.test_targets or (round(1 / study.resolution) if study.resolution else None)
-    return f"over {how_many}seeds; for " + (f"these {number:,} test examples" if number else "this test data")
+    return f"over {how_many}seeds; for {_tested(study)}"
+
+
+def _tested(study: StudySpec) -> str:
+    examples, targets = study.test_examples, study.test_targets
+    if examples and targets and examples != targets:
+        return f"these {targets:,} predictions of {examples:,} test examples"
+    number = examples or targets or (round(1 / study.resolution) if study.resolution else None)
+    return f"these {number:,} test examples" if number else "this test data"
 
 
 def sd_text(value: float, study: StudySpec) -> str:

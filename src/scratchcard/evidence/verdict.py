@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from scratchcard.evidence.arms import INITIAL, control
-from scratchcard.evidence.caveats import FEW_SEEDS, LONGER
+from scratchcard.evidence.caveats import FEW_SEEDS
 from scratchcard.evidence.comparison import (
     Comparison,
     compare,
@@ -23,7 +23,7 @@ from scratchcard.evidence.said import unsettled
 from scratchcard.evidence.statistics import MOST_SEEDS, mean_sd, p_below, seeds_needed
 from scratchcard.evidence.summary import covers, density_text, difference_text
 from scratchcard.evidence.tradeoff import units_were_cut
-from scratchcard.row import Origin, Rows, StudySpec
+from scratchcard.row import LONGER, Origin, Rows, StudySpec
 
 
 class Outcome(Enum):
@@ -41,9 +41,10 @@ class Outcome(Enum):
         "{covered}."
     )
     DIVERGES = (
-        "Diverges: {ticket} diverged in {lost} of {seeds} seeds; where it did not, {effect} against dense {covered}."
+        "Diverges: in {lost} of {seeds} seeds {ticket} or the search for it diverged; where neither did, {effect} "
+        "against dense {covered}."
     )
-    FAILED = "Failed: {ticket} has no finished run in any of {seeds} seeds; {lost} diverged or failed."
+    FAILED = "Failed: {ticket} has no finished run in any of {seeds} seeds."
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,10 @@ class MethodVerdict:
     sentence: str
     why: str
     """What the controls say about the cause, as a sentence."""
-    lost: list[str]
-    """Runs that diverged or failed, each cause once, as sentences: they are said before anything else."""
+    diverged: list[str]
+    """Runs that diverged, each cause once, as sentences: they are said before anything else."""
+    failed: list[str]
+    """Runs that crashed and were left out, likewise."""
     caveats: list[str]
     """What the judged tickets are not, though their accuracy does not show it, as sentences."""
     comparisons: list[Comparison]
@@ -80,8 +83,9 @@ class MethodVerdict:
         return "no" if any(leg.status == "fails" for leg in self.legs) else "not shown"
 
     def __str__(self) -> str:
-        lines = [self.sentence, *self.lost, *self.caveats, self.why, *map(str, self.comparisons), *map(str, self.legs)]
-        return "\n  ".join([*lines, f"Winning ticket: {self.won}."])
+        before = [*self.diverged, self.sentence, *self.failed, *self.caveats, self.why]
+        after = [*map(str, self.comparisons), *map(str, self.legs), f"Winning ticket: {self.won}."]
+        return "\n  ".join([*before, *after])
 
 
 @dataclass(frozen=True)
@@ -98,10 +102,9 @@ class Verdict:
     """How its numbers are to be read."""
 
     def __str__(self) -> str:
-        before = [*self.first] if self.first else []
         if len(self.methods) == 1:  # its sentence is the headline
-            return "\n\n".join([*before, f"{self.study}: {self.methods[0]}", self.convention])
-        return "\n\n".join([*before, f"{self.study}: {self.sentence}", *map(str, self.methods), self.convention])
+            return "\n\n".join([*self.first, f"{self.study}: {self.methods[0]}", self.convention])
+        return "\n\n".join([*self.first, f"{self.study}: {self.sentence}", *map(str, self.methods), self.convention])
 
 
 def judge(rows: Rows) -> Verdict:
@@ -125,10 +128,14 @@ def judge(rows: Rows) -> Verdict:
     return Verdict(rows.study.name, methods, best.sentence, first_of_all(rows), _convention(rows.study))
 
 
+def _direction(study: StudySpec) -> str:
+    """Which direction is good, where that is not plain."""
+    return "" if study.higher_is_better else f"; a lower {study.metric} is better, and + means lower"
+
+
 def _convention(study: StudySpec) -> str:
-    better = "" if study.higher_is_better else f"; {study.metric} is better lower, so + means a lower one"
     return (
-        f"Differences are per seed, + = ticket better{better}. [interval]: of one comparison by itself, "
+        f"Differences are per seed, + = ticket better{_direction(study)}. [interval]: of one comparison by itself, "
         f"{covers(study)}. p-values, and so claims, are corrected for all comparisons: an interval without 0 can be "
         "undecided."
     )
@@ -138,59 +145,66 @@ def _method(rows: Rows, method: str, own: list[Comparison], family: int) -> Meth
     study, plan = rows.study, rows.study.methods[method]
     dense, *controls = (c for c in own if c.primary)
     tickets = fate_of(rows, method, dense.level, "ticket")
+    origin = plan.origin or INITIAL
     levels = {dense.level, *range(1, len(plan.densities))}
-    as_good = _as_good(rows, controls, plan.origin or INITIAL)
-    worse_everywhere = _worse_at_every_level(rows, method, levels, dense.margin)
-    needed, more = None, ""
+    as_good = [
+        c
+        for c in controls
+        if control(c.arm, origin).explains
+        and c.n >= FEW_SEEDS
+        and (c.adjusted_equivalence <= study.alpha or c.claim == "worse")
+    ]
     good = dense.claim in ("better", "equivalent")
-    without = _missing_for_better(rows, dense, controls) if dense.claim == "better" else ""
-    if not tickets.finished and tickets.lost:
+    not_better = _why_not_better(rows, dense, controls) if dense.claim == "better" else ""
+    needed, more = None, ""
+    if not tickets.finished and len(tickets.lost) == len(study.seeds):
         outcome = Outcome.FAILED
-    elif tickets.diverged and not worse_everywhere and dense.claim != "worse":
+    elif _worse_at_every_level(rows, method, levels, dense.margin):
+        outcome = Outcome.NO_SMALLER_MATCH
+    elif dense.claim == "worse":
+        outcome = Outcome.SMALLER_AT_A_PRICE
+    elif tickets.without and dense.n:
         outcome = Outcome.DIVERGES
     elif good and dense.n < FEW_SEEDS:
         outcome, needed = Outcome.UNDECIDED, FEW_SEEDS
         more = f"{dense.claim} by its numbers, but that takes at least {FEW_SEEDS} seeds; {_run(dense.n)}"
     elif good and as_good:
         outcome = Outcome.EXPLAINED_BY_A_CONTROL
-    elif dense.claim == "better" and without and dense.adjusted_equivalence > study.alpha:
-        outcome, more = Outcome.UNDECIDED, without
-    elif dense.claim == "better" and not without:
+    elif dense.claim == "better" and not not_better:
         outcome = Outcome.BETTER_AND_SMALLER
+    elif dense.claim == "better" and dense.adjusted_equivalence > study.alpha:
+        outcome, more = Outcome.UNDECIDED, not_better
     elif good:
         outcome = Outcome.MATCHING_AND_SMALLER
-    elif worse_everywhere:
-        outcome = Outcome.NO_SMALLER_MATCH
-    elif dense.claim == "worse":
-        outcome = Outcome.SMALLER_AT_A_PRICE
     else:
         outcome = Outcome.UNDECIDED
-        numbers, _ = differences(rows, method, dense.level, "dense", metric(study))
-        sd = float(mean_sd(numbers, study.resolution)[1]) if dense.n > 1 else math.nan
-        needed = seeds_needed(dense.mean, sd, dense.margin, study.alpha / family)
-        needed = None if needed is None else max(needed, FEW_SEEDS)
+        needed = _needed(rows, dense, family)
         more = _more_text(dense, needed)
     sentence = outcome.value.format(
         ticket=f"the {method} ticket at density {density_text(dense.density)}",
         effect=effect_text(dense, study),
         margin=margin_text(dense, study),
-        covered=f"({covers(study, f'{dense.n} of {len(study.seeds)} ')})",
+        covered=f"({covers(study, f'{dense.n} of {len(study.seeds)} ')}{_direction(study)})",
         seeds=len(study.seeds),
-        lost=len(tickets.lost if outcome is Outcome.FAILED else tickets.diverged),
-        control=_named(as_good, study, plan.origin or INITIAL),
+        lost=len(tickets.without),
+        control=_named(as_good, study, origin),
         levels=f"each of the {len(levels)} levels tested" if len(levels) > 1 else "the one level tested",
         more=more,
     )
     legs = legs_of(rows, dense)
-    notes = [without.capitalize() + "."] if without and outcome is Outcome.MATCHING_AND_SMALLER else []
+    arms = ["dense", "ticket", *(c.arm for c in controls)]
+    notes = (
+        [f"{not_better[0].upper()}{not_better[1:]}."] if outcome is Outcome.MATCHING_AND_SMALLER and not_better else []
+    )
     return MethodVerdict(
         method=method,
         level=dense.level,
         density=dense.density,
         outcome=outcome,
         sentence=sentence,
-        why=_why(controls, study, plan.origin or INITIAL),
-        lost=told(rows, method, dense.level, ["ticket", "dense", *(c.arm for c in controls)]),
+        why=_why(controls, study, origin),
+        diverged=told(rows, method, dense.level, arms, "diverged"),
+        failed=told(rows, method, dense.level, arms, "failed"),
         caveats=[*notes, *unsettled(rows, method, dense.level)],
         comparisons=[dense, *controls],
         descriptive=[c for c in own if not c.primary],
@@ -200,17 +214,13 @@ def _method(rows: Rows, method: str, own: list[Comparison], family: int) -> Meth
     )
 
 
-def _as_good(rows: Rows, controls: list[Comparison], origin: Origin) -> list[Comparison]:
-    """The controls that explain the ticket away: shown to do as well or better, in every seed that they were run."""
-    alpha = rows.study.alpha
-    return [
-        c
-        for c in controls
-        if control(c.arm, origin).explains
-        and (c.adjusted_equivalence <= alpha or c.claim == "worse")
-        and c.n >= FEW_SEEDS
-        and not fate_of(rows, c.method, c.level, c.arm).diverged
-    ]
+def _needed(rows: Rows, dense: Comparison, family: int) -> int | None:
+    """Seeds in total that would decide between ticket and dense, never fewer than a good outcome takes."""
+    study = rows.study
+    numbers, _ = differences(rows, dense.method, dense.level, "dense", metric(study))
+    sd = float(mean_sd(numbers, study.resolution)[1]) if dense.n > 1 else math.nan
+    needed = seeds_needed(dense.mean, sd, dense.margin, study.alpha / family)
+    return None if needed is None else max(needed, FEW_SEEDS)
 
 
 def _worse_at_every_level(rows: Rows, method: str, levels: set[int], margin: float) -> bool:
@@ -222,45 +232,34 @@ def _worse_at_every_level(rows: Rows, method: str, levels: set[int], margin: flo
     return all(p_below(numbers, -margin, rows.study.resolution) <= alpha_per_method(rows.study) for numbers in tests)
 
 
-def _missing_for_better(rows: Rows, dense: Comparison, controls: list[Comparison]) -> str:
+def _why_not_better(rows: Rows, dense: Comparison, controls: list[Comparison]) -> str:
     """Why a ticket is not called better, though it beats the dense network; empty where nothing is missing."""
     study, plan = rows.study, rows.study.methods[dense.method]
-    run = []
-    if units_were_cut(rows, dense.method) and _seeds_of_a_narrow_one(controls, plan.left_out) < 2:
-        run.append("uniform-width")
-    longer = next((c for c in controls if c.arm == LONGER), None)
-    if longer is None and LONGER not in plan.left_out:
-        run.append(LONGER)
-    if run:
-        controls_text = f"the control{'s' if len(run) > 1 else ''} {' and '.join(run)}"
-        return f"better than dense by its numbers, but that is claimed only beside {controls_text}; run {_it(run)}"
+    beside = {c.arm: c for c in controls}
+    narrow = ("scratch-e", "fresh-init") if plan.uniform else ("uniform-width",)
+    required = [(LONGER,)] if LONGER not in plan.left_out else []
+    required += [narrow] if units_were_cut(rows, dense.method) else []
+    missing = [arms[0] for arms in required if max((beside[a].n for a in arms if a in beside), default=0) < FEW_SEEDS]
+    if missing:
+        cannot = [f"{arm} cannot be run here: {why}" for arm, why in plan.left_out.items() if arm in missing]
+        run = f"run it in {FEW_SEEDS} seeds or more" if len(missing) == 1 else f"run both in {FEW_SEEDS} seeds or more"
+        return f"better than dense by its numbers, but that is claimed only beside {' and '.join(missing)}; " + (
+            "; ".join(cannot) or run
+        )
+    longer = beside.get(LONGER)
     if longer is not None and longer.claim != "better":
-        what = control(LONGER).what
         shown = "does as well" if longer.adjusted_equivalence <= study.alpha else "is not shown to be worse"
         shown = "does better" if longer.claim == "worse" else shown
         return (
-            f"better than dense by its numbers, but {what} {shown}: ticket minus it {effect_text(longer, study)} "
-            f"({covers(study, f'{longer.n} ')})"
+            f"better than dense by its numbers, but {control(LONGER).what}, {shown}: ticket minus it "
+            f"{effect_text(longer, study)} ({covers(study, f'{longer.n} ')})"
         )
     return ""
-
-
-def _it(names: list[str]) -> str:
-    return "them" if len(names) > 1 else "it"
 
 
 def _run(seeds: int) -> str:
     more = FEW_SEEDS - seeds
     return f"run {more} more seed{'s' if more > 1 else ''}"
-
-
-def _seeds_of_a_narrow_one(controls: list[Comparison], left_out: dict[str, str]) -> int:
-    """Seeds with a uniformly narrower network beside the ticket; one alone shows no spread, so it compares nothing.
-
-    Where the ticket's own widths are uniform, fresh weights in them are that network.
-    """
-    arms = {"uniform-width", *(("scratch-e", "fresh-init") if "uniform-width" in left_out else ())}
-    return max((c.n for c in controls if c.arm in arms), default=0)
 
 
 def _more_text(dense: Comparison, needed: int | None) -> str:
@@ -306,7 +305,8 @@ def _why(controls: list[Comparison], study: StudySpec, origin: Origin) -> str:
             parts.append(f"not known whether {cause}: no seed has both runs")
         else:
             parts.append(f"not known whether {cause}: {effect} over {what}")
-    return f"Why: {'; '.join(parts)} (intervals {covers(study)})."
+    intervals = f" (intervals {covers(study)})" if any(c.n > 1 for c in controls) else ""
+    return f"Why: {'; '.join(parts)}{intervals}."
 
 
 def _why_of_many(controls: list[Comparison], study: StudySpec) -> str:

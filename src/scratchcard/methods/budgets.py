@@ -15,13 +15,14 @@ from typing import Any
 import torch
 
 from scratchcard.methods.ticket import Dense, Fresh, Handed, Scratch, Ticket, whole_training
-from scratchcard.methods.units import search_flops
+from scratchcard.methods.units import training_flops
 from scratchcard.networks.cost import cost
 from scratchcard.networks.speedup import sparse_speedup
 from scratchcard.networks.stages import Pattern, guided_positions, guided_widths, position_pattern, width_pattern
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import everything
+from scratchcard.row import LONGER
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.seeds import derive
 from scratchcard.training.task import Task
@@ -114,13 +115,24 @@ class ScratchB:
         """The name in rows: "scratch-b", "scratch-b-strict", "scratch-b-cap-2"."""
         return "scratch-b" + ("-strict" if self.strict else "") + (f"-cap-{self.cap:g}" if self.cap else "")
 
+    def trainings(self, searched: float, share: float) -> float:
+        """About how many trainings of the dense network one run is worth, where the search took so many.
+
+        Args:
+            searched: of them.
+            share: of the dense network's operations that the ticket's need but are not saved: its density, where
+                masked weights are calculated with; 1 for small networks.
+        """
+        times = (searched if self.strict else 1) / share + self.strict
+        return min(times, self.cap / share) if self.cap else times
+
     def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield the structure with fresh weights and a longer training, one per replicate."""
         ratio = max(1.0, flops_ratio(ticket, task))
         before, after = recipe.steps, 0
         if self.strict:
             seen = ticket.start.step if isinstance(ticket.start, Dense | Handed) else 0  # of a model that was brought
-            before = max(round(ticket.search_flops / search_flops(task, recipe, 1)), seen)
+            before = max(round(ticket.search_flops / training_flops(task, recipe, 1)), seen)
             after = _own_steps(ticket, recipe)
         steps = int(before * Fraction(min(ratio, self.cap or ratio)).limit_denominator(10**9)) + after
         for replicate in range(self.replicates):
@@ -191,7 +203,11 @@ class DenseLonger:
     @property
     def label(self) -> str:
         """The name in rows: "dense-for-the-search", "dense-times-3"."""
-        return "dense-for-the-search" if self.times is None else f"dense-times-{self.times:g}"
+        return LONGER if self.times is None else f"dense-times-{self.times:g}"
+
+    def trainings(self, searched: float, share: float) -> float:
+        """About how many trainings of the dense network one run is worth, where the search took so many."""
+        return self.times or searched + 1
 
     def __call__(self, ticket: Ticket, recipe: Recipe, seed: int, task: Task) -> Iterator[Ticket]:
         """Yield the dense network of the ticket's seed with a longer training."""
@@ -199,7 +215,7 @@ class DenseLonger:
             share = 1.0
             if isinstance(ticket.subnetwork, SmallUnits):
                 share = 1 / flops_ratio(ticket, task)
-            worth = ticket.search_flops / search_flops(task, recipe, 1) + _own_steps(ticket, recipe) * share
+            worth = ticket.search_flops / training_flops(task, recipe, 1) + _own_steps(ticket, recipe) * share
         else:
             worth = self.times * recipe.steps
         whole = MaskedWeights(everything(task.fresh(0)))

@@ -26,8 +26,8 @@ from scratchcard.methods.units import (
     factors_of,
     looks,
     planned_densities,
-    search_flops,
     share_cut,
+    training_flops,
 )
 from scratchcard.networks.scaling import Factors, Scaled, scaling_factors
 from scratchcard.networks.subnetwork import MaskedWeights
@@ -180,15 +180,21 @@ class EarlyBird(CutsUnits):
         now, raw, steps = clock(recipe.device), {}, []
         began = now()
         running = train.search(search, looks(task, recipe, self.every))
-        for snapshot in running:
-            raw = snapshot.state()
-            steps.append(snapshot.step)
-            scores = searched.scores(raw)
-            for level in levels:
-                self._watch(level, scores, raw, snapshot.step, now() - began)
-            if self.draw == "emergence" and all(level.detector.epoch for level in levels):
-                running.close()  # pyright: ignore[reportAttributeAccessIssue]
-                break
+        lost: Exception | None = None
+        try:
+            for snapshot in running:
+                raw = snapshot.state()
+                steps.append(snapshot.step)
+                scores = searched.scores(raw)
+                for level in levels:
+                    self._watch(level, scores, raw, snapshot.step, now() - began)
+                if self.draw == "emergence" and all(level.detector.epoch for level in levels):
+                    running.close()  # pyright: ignore[reportAttributeAccessIssue]
+                    break
+        except Exception as error:  # whatever ended the search: a level that had settled is there without the others
+            lost = error
+            if self.draw == "end":
+                raise
         changes = (penalty if self.penalty_stays else {}) | (low if self.low_throughout else {})
         idle: list[str] = []
         if "scale_l1" in changes and not scaling_factors(task.fresh(0)):
@@ -197,6 +203,8 @@ class EarlyBird(CutsUnits):
                 "and the gates of the search are multiplied out"
             ]
         for number, level in enumerate(levels, start=1):
+            if lost is not None and not level.detector.epoch:
+                continue
             emerged = level.steps[level.detector.epoch - 1] if level.detector.epoch else None
             early = emerged is not None and self.draw == "emergence"
             drawn = level.drawn if early and level.drawn is not None else raw
@@ -215,10 +223,12 @@ class EarlyBird(CutsUnits):
                 Handed(at, searched.initial),
                 start_step=emerged if emerged is not None else recipe.steps,
                 changes=changes,
-                scoring_flops=search_flops(task, recipe, at),
+                scoring_flops=training_flops(task, recipe, at),
                 weights=weights,
                 search=Search(emergence=found, notes=[*never, *told, *notes, *idle], seconds=level.seconds),
             )
+        if lost is not None:
+            raise lost
 
     def _watch(self, level: _Level, scores: Scores, raw: State, step: int, seconds: float) -> None:
         """Show a level's detectors the mask of this step."""

@@ -29,21 +29,30 @@ from scratchcard.networks.uniform import share_of
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
 
-_DRAWN = (FreshInit, RandomMask, UniformWidth, ReInit, ScratchE, ScratchB, AnotherInit, Guided, Transferred)
-"""The controls whose weights the model factory draws."""
+_DRAWN = (FreshInit, RandomMask, ReInit, ScratchE, ScratchB, AnotherInit, Guided, Transferred)
+"""The controls that ask what other weights from the model factory would do."""
 
 
-def refusal(arm: Arm, method: Method, task: Task, recipe: Recipe) -> str:
-    """Why a control cannot be run on a method's tickets for a task, as half a sentence; empty where it can."""
+def refusal(arm: Arm, method: Method, task: Task, recipe: Recipe, level: int = 1) -> str:
+    """Why a control cannot be run on a method's tickets for a task, as half a sentence; empty where it can.
+
+    Args:
+        arm: the control.
+        method: whose tickets it would be run on.
+        task: the study's.
+        recipe: the study's.
+        level: the method's primary one.
+    """
     in_units, origin = method.units != "weights", method.origin
-    if task.one_draw and (isinstance(arm, _DRAWN) or arm == Signs("redrawn")):
+    redraws = isinstance(arm, _DRAWN) or (isinstance(arm, Signs) and arm.magnitude == "redrawn")
+    if task.one_draw and redraws:
         return "the model factory gives the same weights under every seed, so that fresh ones would be no others"
     if isinstance(arm, DenseLonger) and arm.times is None and not method.search_steps(recipe, 1):
         return "finding its tickets costs nothing, so that this would be the dense network once more"
     if isinstance(arm, UniformWidth):
         if not in_units and not takes_width(task.model):
             return "the model factory takes no parameter `width`, a factor on the units of every layer"
-        if in_units and _uniform_already(method, task):
+        if uniform_already(method, task, level):
             with_fresh = "scratch-e" if origin.trained else "fresh-init"
             return f"its tickets keep the same share of every site already: {with_fresh} is this architecture"
     if in_units and (
@@ -74,10 +83,10 @@ def refusal(arm: Arm, method: Method, task: Task, recipe: Recipe) -> str:
     return ""
 
 
-def _uniform_already(method: Method, task: Task) -> bool:
-    """Whether every level's tickets have the widths that one share of all sites gives."""
-    known = [method.widths(task, level) for level in range(1, len(method.densities(task)))]
-    return all(widths is not None and share_of(task.sites, widths) is not None for widths in known)
+def uniform_already(method: Method, task: Task, level: int) -> bool:
+    """Whether a level's tickets have the widths that one share of all sites gives."""
+    widths = method.widths(task, level)
+    return widths is not None and share_of(task.sites, widths) is not None
 
 
 def _can_be_read(task: Task) -> bool:

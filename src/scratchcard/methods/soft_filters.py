@@ -26,8 +26,8 @@ from scratchcard.methods.units import (
     left_of,
     looks,
     planned_densities,
-    search_flops,
     share_cut,
+    training_flops,
 )
 from scratchcard.networks.sites import Sites
 from scratchcard.networks.subnetwork import MaskedWeights
@@ -37,7 +37,7 @@ from scratchcard.row import Search
 from scratchcard.training.clock import clock
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
-from scratchcard.types import State, UnitMask
+from scratchcard.types import Snapshot, State, UnitMask
 
 
 @dataclass(frozen=True)
@@ -92,24 +92,23 @@ class SoftFilterPruning(CutsUnits):
         sites, chosen = task.sites, self._sites(task)
         changes, start_step = self._changes(recipe)
         now = clock(recipe.device)
+        lost: Exception | None = None
         for level in range(1, self.rounds + 1):
             keeps = self.widths(task, level)
             search = Ticket(
                 self, seed, level, MaskedWeights(everything(task.fresh(0))), (), Dense(0), arm=SparsityTraining()
             )
             began, mask, state = now(), {}, {}
-            for snapshot in train.search(search, looks(task, recipe, self.every)):
-                state = snapshot.state()
-                mask = _largest(sites, state, keeps)
-                zeroed = _zeroed(sites, mask, state)
-                if snapshot.step < recipe.steps:
-                    if snapshot.write is None:
-                        raise ValueError(
-                            f"SoftFilterPruning sets filters to zero while task {task.name!r} is trained, but the "
-                            "snapshots of its own loop cannot be written to; let it yield them as "
-                            "training.loop.train does"
-                        )
-                    snapshot.write(zeroed)
+            running = train.search(search, looks(task, recipe, self.every))
+            try:
+                for snapshot in running:
+                    state = snapshot.state()
+                    mask = _largest(sites, state, keeps)
+                    if snapshot.step < recipe.steps:
+                        _write(snapshot, _zeroed(sites, mask, state), task)
+            except Exception as error:  # whatever ended this search: the other levels have one of their own
+                lost = error
+                continue
             told = kept_sentence(task, mask)
             yield Ticket(
                 self,
@@ -120,10 +119,12 @@ class SoftFilterPruning(CutsUnits):
                 Handed(recipe.steps),
                 start_step=start_step,
                 changes=changes,
-                scoring_flops=search_flops(task, recipe, recipe.steps),
+                scoring_flops=training_flops(task, recipe, recipe.steps),
                 weights=state,
                 search=Search(notes=[told], seconds=now() - began),
             )
+        if lost is not None:
+            raise lost
 
     def widths(self, task: Task, level: int) -> dict[str, int]:
         """Units that each site keeps at a level: the rate says so."""
@@ -138,6 +139,20 @@ class SoftFilterPruning(CutsUnits):
         if self.fine_tune_steps == 0:
             return {}, recipe.steps
         return fine_tuning(recipe, self.fine_tune_lr, self.fine_tune_steps), 0
+
+
+def _write(snapshot: Snapshot, state: State, task: Task) -> None:
+    """Put these weights into the training that the snapshot is of.
+
+    Raises:
+        ValueError: a loop of the user's own gives snapshots that cannot be written to.
+    """
+    if snapshot.write is None:
+        raise ValueError(
+            f"SoftFilterPruning sets filters to zero while task {task.name!r} is trained, but the snapshots of its own "
+            "loop cannot be written to; let it yield them as training.loop.train does"
+        )
+    snapshot.write(state)
 
 
 def _largest(sites: Sites, state: State, keeps: dict[str, int]) -> UnitMask:

@@ -270,7 +270,7 @@ def looks(task: Task, recipe: Recipe, every: int | None) -> list[int]:
     return sorted({*range(each, recipe.steps + 1, each), recipe.steps})
 
 
-def search_flops(task: Task, recipe: Recipe, steps: int) -> float:
+def training_flops(task: Task, recipe: Recipe, steps: int) -> float:
     """What so many steps of training the dense network cost."""
     batch = min(recipe.batch_size, len(task.data.train))
     return steps * batch * cost(task.fresh(0), task.example_inputs()).training_flops

@@ -61,6 +61,7 @@ class Trainings:
     def __init__(self, task: Task, recipe: Recipe, store: Store, causes: Causes) -> None:
         self.task, self.recipe, self.store, self._causes = task, recipe, store, causes
         self._cost: Cost | None = None
+        self._failed: set[str] = set()
         self._whole: MaskedWeights | None = None
 
     def spec(self, ticket: Ticket) -> RunSpec:
@@ -78,8 +79,10 @@ class Trainings:
         """
         run = self.spec(ticket).id
         row = self.store.row(run)
-        if row is not None and row.status == "diverged":
+        if row is not None and row.status == "diverged" and row.found:
             raise Stopped("diverged", row.message, described(ticket))
+        if row is not None and run in self._failed:  # not twice in one session: it would fail again
+            raise Stopped("failed", row.message, described(ticket))
         if row is not None and row.status == "done" and all(_file(step) in row.artefacts for step in stops):
             for step in sorted(stops):
                 artefact = row.artefacts[_file(step)]
@@ -152,14 +155,16 @@ class Trainings:
     def lose(self, method: Method, seed: int, level: int, density: float, stopped: Stopped) -> None:
         """Leave a row of a ticket that was planned and never found, since what its method needed had no result.
 
-        Its density is the planned one, its counts are those of the whole network: none was cut.
+        Its density is the planned one; nothing was trained, and of the whole network nothing was cut.
         """
         ticket = replace(self.dense(seed), method=method, level=level)
         run = self.spec(ticket).id
-        if self.store.row(run) is None:
+        row = self.store.row(run)
+        if row is None or row.status == "failed":
             nothing = Measurement(self.task, self.recipe, seed)
-            size, cause = replace(self._size(ticket, None), density=density), f"not found: {stopped.cause}"
-            self.store.write_row(self._row(run, ticket, nothing, stopped.status, cause, {}, {}, size, 0.0, None))
+            size = replace(self._size(ticket, None), density=density, layers={}, train_flops=0.0)
+            lost = self._row(run, ticket, nothing, stopped.status, stopped.cause, {}, {}, size, 0.0, None)
+            self.store.write_row(lost.model_copy(update={"found": False, "trained_steps": None}))
 
     def _execute(self, run: str, ticket: Ticket, stops: list[int], earlier: Row | None) -> Iterator[Snapshot]:
         began = time.perf_counter()
@@ -218,15 +223,20 @@ class Trainings:
                 timing,
             )
         )
+        if status == "failed":
+            self._failed.add(run)
         if status != "done":
             raise Stopped(status, message, described(ticket))
 
-    def _size(self, ticket: Ticket, model: nn.Module | None) -> Size:
-        recipe = self.recipe_of(ticket)
+    def _trained_steps(self, ticket: Ticket) -> int:
+        """For how many steps a ticket is to be trained: none of a dense network that was brought trained."""
         given = ticket.method is None and ticket.arm is None and self.task.start is not None
-        examples = 0 if given else min(recipe.batch_size, len(self.task.data.train))
+        return 0 if given else self.recipe_of(ticket).steps - ticket.start_step
+
+    def _size(self, ticket: Ticket, model: nn.Module | None) -> Size:
+        batch = min(self.recipe_of(ticket).batch_size, len(self.task.data.train))
         whole = self.dense(0).subnetwork.mask
-        return size_of(ticket, model, self.task, self.cost, whole, examples * (recipe.steps - ticket.start_step))
+        return size_of(ticket, model, self.task, self.cost, whole, batch * self._trained_steps(ticket))
 
     def _layers(self, ticket: Ticket, fresh: State) -> dict[str, Layer]:
         """The layers of a ticket's structure, as fresh weights of the large network are to be scaled for."""
@@ -326,6 +336,7 @@ class Trainings:
             train_metric=measurement.train_metric,
             train_flops=size.train_flops,
             search_flops=ticket.search_flops,
+            trained_steps=self._trained_steps(ticket),
             seconds=round(seconds, 3),
             training_seconds=measurement.training_seconds,
             search=ticket.search if ticket.arm is None else Search(),

@@ -31,7 +31,7 @@ class Plan:
     each: Budget
     """The price of one run, seconds measured on this machine; less for rewound ones, which are priced as whole ones."""
     longer: Mapping[str, float] = field(default_factory=dict)
-    """Of runs that take longer: how many trainings of the dense network each is worth, at most."""
+    """Of runs that take longer: about how many trainings of the dense network each is worth."""
     notes: Sequence[str] = ()
     """What a person should know before anything is trained."""
 
@@ -72,7 +72,7 @@ class Plan:
             runs = [spec for spec in self.missing if spec.label == label]
             most = max(self.longer[spec.id] for spec in runs)
             number = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
-            each = f"each at most {most:.3g} trainings of the dense network"
+            each = f"each about {most:.3g} trainings of the dense network"
             found.append(f"of it {label}: {self._of(runs)} ({number}, {each})")
         return found
 

@@ -17,7 +17,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ import safetensors.torch
 import torch
 from pydantic import ValidationError
 
+from scratchcard.earlier import as_today
 from scratchcard.row import FORMAT, VERSION, Artefact, Row, Rows, StudySpec
+from scratchcard.study.spec import RunSpec
 from scratchcard.types import State
 
 
@@ -93,6 +95,16 @@ class Store:
         """True when the run needs no further training: it is done, or it diverged; a failed one is tried again."""
         row = self.row(run)
         return row is not None and row.status != "failed"
+
+    def settled(self, specs: Sequence[RunSpec]) -> set[str]:
+        """The ids of runs that need no training: finished ones, and those whose ticket could never be found.
+
+        A failed run, and what depends on one, is tried again.
+        """
+        rows = {spec.id: row for spec in specs if (row := self.row(spec.id)) is not None}
+        unfound = {run for run, row in rows.items() if row.status == "diverged" and not row.found}
+        done = {run for run, row in rows.items() if row.status != "failed"}
+        return done | {spec.id for spec in specs if spec.method is not None and spec.ticket.id in unfound}
 
     def older(self) -> int:
         """How many of its rows are of an earlier version of the identity of runs."""
@@ -189,7 +201,7 @@ class Store:
         self._write(f"studies/{study}.json", json.dumps({"spec": spec.model_dump(), "runs": runs}, indent=1).encode())
 
     def studies(self) -> list[Rows]:
-        """All declared studies with the rows they have so far, the latest study first.
+        """All declared studies with the rows they have so far, the latest first; earlier versions under today's names.
 
         Raises:
             Damaged: a declaration or row is not as it was written.
@@ -206,7 +218,7 @@ class Store:
                 raise Damaged(
                     f"{path} is not a study as it was written ({_first(error)}); delete it and run the study again"
                 ) from error
-            found.append(Rows([row for run in runs if (row := self.row(run)) is not None], spec))
+            found.append(as_today(Rows([row for run in runs if (row := self.row(run)) is not None], spec)))
         return found
 
     # files

@@ -12,13 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from scratchcard.earlier import as_today
-from scratchcard.methods.arms import ARMS, LONGER, PAPER, RETHINKING, USUAL
-from scratchcard.methods.budgets import DenseLonger
-from scratchcard.methods.fit import refusal
+from scratchcard.methods.arms import ARMS, PAPER, RETHINKING, USUAL, UniformWidth
+from scratchcard.methods.budgets import DenseLonger, ScratchB
+from scratchcard.methods.fit import refusal, uniform_already
 from scratchcard.methods.imp import IMP
 from scratchcard.methods.ticket import Arm, Method
-from scratchcard.row import VERSION, MethodPlan, Origin, Rows, StudySpec
+from scratchcard.row import LONGER, VERSION, MethodPlan, Origin, Rows, StudySpec
 from scratchcard.study.execute import Trainings, plain_fields
 from scratchcard.study.plan import Plan, planned, price_of_one
 from scratchcard.study.progress import Progress
@@ -157,14 +156,17 @@ class Study:
         relative = not metric.fraction
         methods = {}
         for method in self.methods:
-            densities = method.densities(self.task)
-            primary = min(range(1, len(densities)), key=lambda level: abs(densities[level] - self.primary))
+            primary = self._primary(method)
+            # of those that "better" needs it is always said why they cannot be run
+            needed = [DenseLonger(), *([UniformWidth()] if method.units != "weights" else [])]
+            arms = {arm.label: arm for arm in (*needed, *self.controls)}
             methods[method.label] = MethodPlan(
                 fields=_json(plain_fields(method)),
-                densities=densities,
+                densities=method.densities(self.task),
                 primary=primary,
+                uniform=uniform_already(method, self.task, primary),
                 origin=method.origin if self.task.start is None or method.origin.trained else Origin(weights="given"),
-                left_out={arm.label: why for arm in self.controls if (why := self._refusal(arm, method))},
+                left_out={label: why for label, arm in arms.items() if (why := self._refusal(arm, method))},
             )
         own = list(dict.fromkeys(arm.label for method in self.methods for arm in method.own_arms(1)))
         test = self.task.data.test
@@ -177,6 +179,7 @@ class Study:
             metric=metric.name,
             higher_is_better=metric.higher_is_better,
             metric_is_fraction=metric.fraction,
+            test_examples=len(test),
             test_targets=self.task.data.test_targets,
             resolution=1 / self.task.data.test_targets if metric.fraction else 0.0,
             loss=self.task.loss if isinstance(self.task.loss, str) else getattr(self.task.loss, "__name__", "own loss"),
@@ -211,9 +214,10 @@ class Study:
         self.check()
         specs = self._specs()
         store = Store(self.store) if (Path(self.store) / "store.json").exists() else None
-        exist = frozenset(spec.id for spec in specs if store is not None and store.finished(spec.id))
-        each = price_of_one(self.task, self.recipe, store, sorted(exist))
-        return Plan(tuple(specs), exist, each, self._longer(specs), self.notes(store))
+        exist = frozenset(() if store is None else store.settled(specs))
+        longer = self._longer(specs)
+        each = price_of_one(self.task, self.recipe, store, sorted(exist - longer.keys()))
+        return Plan(tuple(specs), exist, each, longer, self.notes(store))
 
     def notes(self, store: Store | None = None) -> list[str]:
         """What a person should know before anything is trained, as sentences."""
@@ -234,19 +238,29 @@ class Study:
         return found
 
     def _longer(self, specs: Sequence[RunSpec]) -> dict[str, float]:
-        """Of runs that take longer than one training of the dense network: how many of them each is worth, at most."""
+        """Of runs that take longer than one training of the dense network: about how many of these each is worth."""
         methods, arms = {m.label: m for m in self.methods}, {a.label: a for a in self.controls}
         found = {}
         for spec in specs:
             arm = None if spec.arm is None else arms.get(spec.arm.label)
-            if spec.method is None or not isinstance(arm, DenseLonger):
+            if spec.method is None or not isinstance(arm, DenseLonger | ScratchB):
                 continue
-            before = methods[spec.method.label].search_steps(self.recipe, spec.level) / self.recipe.steps
-            found[spec.id] = arm.times or before + 1
+            method, plan = methods[spec.method.label], self.spec.methods[spec.method.label]
+            searched = method.search_steps(self.recipe, spec.level) / self.recipe.steps
+            # a small network needs fewer operations a step, masked weights count as dense ones
+            share = plan.densities[spec.level] if method.units == "weights" else 1.0
+            worth = arm.trainings(searched, share)
+            if worth > 1:
+                found[spec.id] = worth
         return found
 
     def _refusal(self, arm: Arm, method: Method) -> str:
-        return refusal(arm, method, self.task, self.recipe)
+        return refusal(arm, method, self.task, self.recipe, self._primary(method))
+
+    def _primary(self, method: Method) -> int:
+        """The level whose density is nearest to the one that the verdict is to be about."""
+        densities = method.densities(self.task)
+        return min(range(1, len(densities)), key=lambda level: abs(densities[level] - self.primary))
 
     def run(self, workers: int | None = None, progress: bool = True) -> Rows:
         """Run what is not in the store yet, and return all rows of the study.
@@ -296,7 +310,8 @@ class Study:
 
     @property
     def _id(self) -> str:
-        declared = self.spec.model_dump(exclude={"command"})
+        # what a constant predictor reaches is no choice, and depends on the machine in its last digit
+        declared = self.spec.model_dump(exclude={"command", "constant"})
         return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -311,7 +326,7 @@ def read(folder: str | Path) -> list[Rows]:
     Raises:
         StoreError: the folder is no store, or something in it is damaged.
     """
-    return [as_today(rows) for rows in Store(folder, create=False).studies()]
+    return Store(folder, create=False).studies()
 
 
 def _json(value: Any) -> Any:

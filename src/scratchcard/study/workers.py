@@ -43,10 +43,8 @@ def run_study(study: Study, store: Store, specs: list[RunSpec], workers: int, sh
         StoreError: the store cannot be used.
         ValueError: a worker process died.
     """
-    rows = {spec.id: row for spec in specs if (row := store.row(spec.id)) is not None}
-    finished = {run for run, row in rows.items() if row.status != "failed"}
-    # a diverged ticket needs no search again, whether it was found or not
-    found = {run for run, row in rows.items() if row.status == "diverged"} | store.ticket_ids()
+    finished = store.settled(specs)
+    tickets = store.ticket_ids()
     shown.at(len(finished))
     # what a method trains besides its tickets is a part of its chain
     own = {(method.label, arm.label) for method in study.methods for arm in method.own_arms(1)}
@@ -67,13 +65,13 @@ def run_study(study: Study, store: Store, specs: list[RunSpec], workers: int, sh
             for spec in specs
             if spec.method is not None
             and chained(spec)
-            and (spec.id not in finished or spec.ticket.id not in found or spec.seed in untrained)
+            and (spec.id not in finished or spec.seed in untrained or spec.ticket.id not in tickets | finished)
         )
     )
     ids = {spec.id for spec in specs}
 
     def count() -> None:
-        shown.at(len(store.row_ids() & ids))
+        shown.at(len((store.row_ids() & ids) | finished))
 
     if workers == 1:
         _in_this_process(study, store, chains, controls, shown.note, count)

@@ -139,6 +139,8 @@ def finished(
     if per:
         field, order = per
         header = alt.Header(title=None, labelAnchor="start", labelLimit=alt.ExprRef("cell"), labelPadding=6)
+        if any("\n" in name for name in order):
+            header["labelExpr"] = "split(datum.label, '\\n')"
         chart = chart.properties(width=CELL).facet(
             facet=alt.Facet(f"{field}:N", sort=list(order), header=header), columns=ACROSS, spacing=GAP
         )
@@ -217,7 +219,9 @@ def intervals_of(study: StudySpec, kind: str) -> list[str]:
         kind: E.g. "95 % interval".
     """
     over, _, test = covers(study).partition("; ")
-    return [f"{kind[0].upper()}{kind[1:]}s {over};", f"{test}."] if test else [f"{kind}s {over}."]
+    if len(kind) > 30:  # the rest of the line would not be seen in one column of a paper
+        return [f"{kind}s", f"{over}; {test}."]
+    return [f"{kind}s {over};", f"{test}."]
 
 
 def confidence(study: StudySpec) -> str:

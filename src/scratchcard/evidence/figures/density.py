@@ -24,7 +24,7 @@ from scratchcard.evidence.figures.chart import (
     tooltip,
     window,
 )
-from scratchcard.evidence.figures.looks import DENSE, GREY, INK, PAPER, Look, looks_of_arms, looks_of_methods
+from scratchcard.evidence.figures.looks import DENSE, GREY, INK, Look, looks_of_arms, looks_of_methods
 from scratchcard.evidence.summary import HEADER, Line, Spread, cells, density_text, metric_cell, step_cell
 from scratchcard.row import StudySpec
 
@@ -153,7 +153,7 @@ def _whole(lines: Sequence[Line]) -> list[str]:
 
     They belong to a ticket, and so to its level, but are no larger or smaller where the ticket is.
     """
-    tickets = {line.level: line.density for line in lines if line.arm == "ticket"}
+    tickets = {line.level: line.density for line in lines if line.arm == "ticket" and line.runs}
     mine = [line for line in lines if line.arm not in ("dense", "ticket") and line.runs]
     cut = {line.arm for line in mine if line.density < 1 or tickets.get(line.level, 0) == 1}
     return list(dict.fromkeys(line.arm for line in mine if line.arm not in cut))
@@ -169,7 +169,7 @@ def _reach(values: Sequence[dict[str, Any]]) -> str:
         said += "; the horizontal line is the dense network"
     whole = list(dict.fromkeys(entry["line"] for entry in values if entry["rule"] and entry["line"] != "dense"))
     if whole:
-        said += f"; dashed across: {' and '.join(whole)}, whose networks are whole too"
+        said += f"; dashed across: {', '.join(whole)}, of whole networks too"
     return said + "."
 
 
@@ -222,7 +222,9 @@ def _upright(entries: list[dict[str, Any]], whole: Sequence[str]) -> set[str]:
         return set()
     centre = next((entry["mean"] for entry in entries if entry["line"] == "dense"), entries[0]["mean"])
     cut = [entry for entry in entries if entry["line"] not in whole] or entries
-    limit = FAR * median(abs(entry["mean"] - centre) for entry in cut)
+    # where most means agree, their ranges say what is near
+    limit = FAR * max(median(abs(e["mean"] - centre) for e in cut), median(e["high"] - e["low"] for e in cut))
+    limit = limit or float("inf")
     far = {entry["line"] for entry in entries if abs(entry["mean"] - centre) > limit}
     return {entry["line"] for entry in entries} - (far - {"dense", "ticket"})
 
@@ -272,26 +274,29 @@ def _drawn(
     base = alt.Chart().encode(x=x, color=style.colour)
     dense = [entry for entry in values if entry["line"] == "dense"][:1]
     at_primary = [entry for entry in values if entry["level"] == primary and not entry["rule"]][:1]
-    label = {"fontSize": 11, "align": "left", "baseline": "bottom"}
     layers = []
     if dense:
         layers.append(alt.Chart(alt.Data(values=dense)).mark_rule(color=INK, opacity=0.45, clip=True).encode(y=y))
-    rules, labels = _across([entry for entry in values if entry["line"] in whole and not entry["out"]], y, style)
-    layers += rules
+    layers += _across([entry for entry in values if entry["line"] in whole], values, shown, scale, style)
     if at_primary:
         marker = alt.Chart(alt.Data(values=at_primary)).encode(x=x)
         layers.append(marker.mark_rule(color=GREY, strokeDash=[1, 3]))
-        layers.append(marker.mark_text(text="primary level", y="height", dx=5, dy=-5, color=GREY, **label))
+        places = [log(entry["percent"]) for entry in values]
+        right = 2 * log(at_primary[0]["percent"]) < min(places) + max(places)  # no room beyond it there
+        label = {"fontSize": 11, "color": GREY, "align": "right" if right else "left", "dx": -5 if right else 5}
+        layers.append(marker.mark_text(text="primary level", y="height", dy=-5, baseline="bottom", **label))
     hover = tooltip(line="line", level="level", weights_left="density", mean_and_extremes="value", n_seeds="seeds")
     size = alt.when("datum.large").then(alt.value(150)).otherwise(alt.value(45))
     beside = alt.ExprRef("datum.shift")
-    # a band of one place has no breadth
-    bars = base.transform_filter("datum.alone").mark_rule(clip=True, strokeWidth=2, xOffset=beside, aria=False)
+    reach = {"y": alt.Y("low:Q", scale=scale), "y2": "high:Q"}
+    # a band of one place has no breadth; and a layer that draws nothing would be warned of
+    if any(not entry["alone"] for entry in values):
+        band = base.transform_filter("!datum.alone").mark_area(clip=True, interpolate="linear", aria=False)
+        layers.append(band.encode(**reach, opacity=style.opacity(0.11)))
+    if any(entry["alone"] for entry in values):
+        bars = base.transform_filter("datum.alone").mark_rule(clip=True, strokeWidth=2, xOffset=beside, aria=False)
+        layers.append(bars.encode(**reach, opacity=style.opacity(0.6)))
     layers += [
-        base.transform_filter("!datum.alone")
-        .mark_area(clip=True, interpolate="linear", aria=False)
-        .encode(y=alt.Y("low:Q", scale=scale), y2="high:Q", opacity=style.opacity(0.11)),
-        bars.encode(y=alt.Y("low:Q", scale=scale), y2="high:Q", opacity=style.opacity(0.6)),
         base.mark_line(clip=True, strokeWidth=2, aria=False).encode(
             y=y, strokeDash=style.dash, opacity=style.opacity()
         ),
@@ -304,30 +309,40 @@ def _drawn(
             opacity=style.opacity(),
             tooltip=hover,
         ),
-        *labels,
     ]
     return finished(values, layers, style, description, height)
 
 
-def _across(entries: list[dict[str, Any]], y: alt.Y, style: Style) -> tuple[list[alt.Chart], list[alt.Chart]]:
-    """A rule for each of the arms whose networks are whole, and their labels, which stand in front of all else."""
-    if not entries:
-        return [], []
-    back, values = 4, []
+def _across(
+    entries: list[dict[str, Any]], values: list[dict[str, Any]], shown: Sequence[float], scale: alt.Scale, style: Style
+) -> list[alt.Chart]:
+    """A labelled rule for each of the arms whose networks are whole; beyond the axis, its name and mean at the edge.
+
+    Args:
+        entries: Their marks.
+        values: All marks of the figure.
+        shown: The ends of the vertical axis.
+        scale: Of that axis.
+        style: How lines are told apart.
+    """
+    curves, letters = [entry["mean"] for entry in values if not entry["rule"]], (shown[1] - shown[0]) / 15
+    back, labelled = 4, []
     for entry in entries:  # labels side by side, for the rules may lie close to each other
-        values.append({**entry, "back": back})
-        back += 6 * len(entry["line"]) + 12
-    base = alt.Chart(alt.Data(values=values)).encode(y=y)
-    rule = base.mark_rule(clip=True, strokeWidth=1.6, aria=False)
-    words = {"align": "right", "baseline": "bottom", "dy": -3, "fontSize": 11, "aria": False}
-    text = {"x": alt.ExprRef("width - datum.back"), **words}
-    halo = base.mark_text(stroke=PAPER, strokeWidth=3, color=PAPER, **text)
-    label = base.mark_text(**text)
-    shown: dict[str, Any] = {"text": alt.Text("line:N")}
-    return (
-        [rule.encode(color=style.colour, strokeDash=style.dash, opacity=style.opacity(0.8))],
-        [
-            halo.encode(**shown, opacity=style.opacity(0.8)),
-            label.encode(**shown, color=style.colour, opacity=style.opacity()),
-        ],
-    )
+        above = sum(0 < mean - entry["mean"] < letters for mean in curves)
+        below = sum(0 < entry["mean"] - mean < letters for mean in curves)
+        at, name = min(max(entry["mean"], shown[0]), shown[1]), entry["line"]
+        if entry["out"]:
+            below, above = (0, 1) if entry["mean"] > shown[1] else (1, 0)
+            name += f": {entry['mean']:,.4g}"
+        labelled.append({**entry, "at": at, "label": name, "back": back, "down": 14 if below < above else -3})
+        back += 6 * len(name) + 12
+    if not labelled:
+        return []
+    base = alt.Chart(alt.Data(values=labelled)).encode(y=alt.Y("at:Q", scale=scale), color=style.colour)
+    place: dict[str, Any] = {"x": alt.ExprRef("width - datum.back"), "yOffset": alt.ExprRef("datum.down")}
+    rule = base.transform_filter("!datum.out").mark_rule(clip=True, strokeWidth=1.6, aria=False)
+    label = base.mark_text(align="right", baseline="bottom", fontSize=11, aria=False, **place)
+    layers = [label.encode(text="label:N", opacity=style.opacity())]
+    if not all(entry["out"] for entry in entries):
+        layers.insert(0, rule.encode(strokeDash=style.dash, opacity=style.opacity(0.8)))
+    return layers

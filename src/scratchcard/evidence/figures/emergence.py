@@ -163,7 +163,7 @@ def _consecutive(seeds: dict[int, Emergence]) -> Figure:
     y = alt.Y("distance:Q", scale=scale).axis(**axis("distance to the mask before"))
     hover = tooltip(seed="seed", step="step", distance="distance")
     level = alt.Chart(alt.Data(values=limits))
-    words = {"align": "right", "x": "width", "fontSize": 11.5, "dx": -2, "aria": False}
+    words: dict[str, Any] = {"align": "right", "x": "width", "fontSize": 11.5, "dx": -2, "aria": False}
     layers: list[alt.Chart] = []
     if drops:
         drop = alt.Chart(alt.Data(values=[{"step": step, "what": DROP} for step in drops]))
@@ -178,11 +178,10 @@ def _consecutive(seeds: dict[int, Emergence]) -> Figure:
         layers.append(text.encode(x=x, text="what:N"))
     if far:
         beyond = alt.Chart(alt.Data(values=[{"name": f"two random masks: {first.random:.3g}, above this axis"}]))
-        layers.append(beyond.mark_text(y=8, color=INK, **(words | {"dx": -14})).encode(text="name:N"))
+        layers.append(beyond.mark_text(y=8, color=INK, **{**words, "dx": -14}).encode(text="name:N"))
+        arrow = beyond.mark_point(shape="triangle-up", filled=True, size=50, opacity=1, color=INK, aria=False)
         layers.append(
-            beyond.mark_point(
-                shape="triangle-up", filled=True, size=50, opacity=1, color=INK, x="width", xOffset=-6, y=7, aria=False
-            )
+            arrow.encode(x=alt.value("width"), y=alt.value(7), xOffset=alt.value(-6), tooltip=tooltip(beyond="name"))
         )
     at = alt.Y("at:Q", scale=scale)
     layers += [

@@ -143,7 +143,16 @@ def _forest(
         grid=False,
     )
     scale = alt.Scale(domain=[low, high], nice=False)
-    x = alt.X("mean:Q", scale=scale).axis(title=title, titleLimit=alt.ExprRef("room * 0.6"), grid=True, tickCount=6)
+    x = alt.X("mean:Q", scale=scale).axis(
+        title=title,
+        # to the left of the plot is room for more of it, under the names of the arms
+        titleAnchor="end",
+        titleLimit=alt.ExprRef("room * 0.9"),
+        grid=True,
+        tickCount=6,
+        labelOverlap="greedy",
+        labelSeparation=6,
+    )
     colour = alt.Color("arm:N", legend=None).scale(domain=arms, range=[look.colour for look in looks])
     shape = alt.Shape("arm:N", legend=None).scale(domain=arms, range=[look.shape for look in looks])
     hover = tooltip(arm="arm", mean_with_interval="value", n_seeds="n")

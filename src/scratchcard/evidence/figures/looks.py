@@ -87,6 +87,9 @@ class Look:
 
 STAR = "M0,-1.35L0.34,-0.47L1.28,-0.42L0.55,0.18L0.79,1.09L0,0.58L-0.79,1.09L-0.55,0.18L-1.28,-0.42L-0.34,-0.47Z"
 HOURGLASS = "M-1.1,-1.1L1.1,-1.1L-1.1,1.1L1.1,1.1Z"
+BOWTIE = "M-1.1,-1.1L1.1,1.1L1.1,-1.1L-1.1,1.1Z"
+PENTAGON = "M0,-1.15L1.1,-0.36L0.68,0.93L-0.68,0.93L-1.1,-0.36Z"
+BAR = "M-1.2,-0.3L1.2,-0.3L1.2,0.3L-1.2,0.3Z"
 
 DENSE = Look(INK, [1, 0], "circle")
 TICKET = Look(BLUE, [1, 0], "circle")
@@ -102,9 +105,9 @@ OTHERS = [
 ]
 """Hues that stay apart under the common colour-vision deficiencies as far as the shapes beside them allow."""
 LONGER = [
-    Look("#46607a", [6, 3], "triangle-left"),
-    Look("#75583a", [2, 3], "square"),
-    Look("#5d6b2f", [10, 3, 2, 3], "diamond"),
+    Look("#46607a", [6, 3], BOWTIE),
+    Look("#75583a", [2, 3], PENTAGON),
+    Look("#5d6b2f", [10, 3, 2, 3], BAR),
 ]
 """The whole network trained longer: for as many operations as the search took, and for some times its steps."""
 PREFERRED = {

@@ -130,7 +130,8 @@ class _Picture:
 
     def side_by_side(self, values: list[dict[str, Any]], sizes: Sequence[str], about: str) -> dict[str, Any]:
         """One small chart for each size, for paper."""
-        names = {size: size if size == MASKED or MASKED not in sizes else SMALL + size for size in sizes}
+        small = SMALL.strip() + "\n" if MASKED in sizes else ""
+        names = {size: size.replace(": ", ":\n") if size == MASKED else small + size for size in sizes}
         folded = [{**entry, "sizes": {}, "of": names[size], "x": entry["sizes"][size]}
                   for entry in values for size in sizes if size in entry["sizes"]]  # fmt: skip
         layers, per = self._layers(values, None, "log scale"), ("of", list(names.values()))
