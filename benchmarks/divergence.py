@@ -3,7 +3,8 @@
 python benchmarks/divergence.py [studies]
 
 Every arm has the same true metric; a ticket diverges with a given probability. "Better", "at a price", "no smaller
-match" and what is said of any control's difference are then false, and "better", "matching" or "winning" must never be said of tickets of which one has diverged.
+match" and what is said of any control's difference are then false; and "better", "matching" or "winning" must never be
+said of tickets of which one has diverged.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """The controls of the lottery-ticket paper on MNIST as a page: is their order the paper's, at four densities?
 
-scratchcard study mnist --store runs/mnist-controls --seeds 5 --control-levels 4,7,9,15 \
+scratchcard study mnist --store runs/mnist --seeds 3 --control-levels 4,7,9,15 \
     --controls fresh-init,own-init-resample,random-mask-layerwise,random-mask-global
-scratchcard study mnist --store runs/mnist-controls --seeds 5 --control-levels primary \
+scratchcard study mnist --store runs/mnist --seeds 3 --control-levels primary \
     --controls fresh-init,own-init-resample,random-mask-layerwise,random-mask-global,own-init-shuffle,noise-0.5,\
-noise-1,noise-2,noise-3,sign-redrawn,sign-constant,random-sign-constant,shuffled-mask,inverted-scores,uniform-width
-python benchmarks/mnist_controls.py runs/mnist-controls
+noise-1,noise-2,noise-3,sign-redrawn,sign-constant,random-sign-constant,shuffled-mask,inverted-scores,uniform-width,\
+dense-for-the-search
+python benchmarks/mnist_controls.py runs/mnist
 python benchmarks/mnist_controls.py
 
 The third command collects the rows into docs/results/rows and writes the page; the fourth writes it again from them.

@@ -349,17 +349,27 @@ def words(svg):
     return [line.text or "" for text in texts for line in (list(text) or [text])]
 
 
-def test_arrows_of_very_long_intervals_are_drawn_at_the_two_edges_of_the_forest():
-    rows = turned(make_rows(levels=1, seeds=2, accidents=False), lambda value, row: value - 0.1 * row.seed,
-                  lambda row: row.arm == "fresh-init")  # fmt: skip
+def test_arrows_of_a_very_long_interval_are_drawn_at_both_edges_of_the_forest():
+    rows = turned(
+        make_rows(levels=1, seeds=2, accidents=False, draws=1),
+        lambda value, row: value + 0.1 * (-1) ** row.seed,
+        lambda row: row.arm == "fresh-init",
+    )
     figure = drawn(rows)["arms"]
     (entry,) = [entry for entry in figure.spec["data"]["values"] if entry["arm"] == "fresh-init"]
-    low, high = layers_of(figure.spec)[1]["encoding"]["x"]["scale"]["domain"]
-    assert entry["low"] < low < high < entry["high"] or entry["out"]
+    shapes = [layer["mark"].get("shape") for layer in figure.spec["layer"]]
+    low, high = figure.spec["layer"][shapes.index("triangle-left")]["encoding"]["x"]["scale"]["domain"]
+    assert entry["low"] < low < entry["mean"] < high < entry["high"]
     svg = picture(figure, "svg").decode()
-    for at, layer in enumerate(figure.spec["layer"]):
-        if layer["mark"].get("shape") in ("triangle-left", "triangle-right"):
-            assert symbols(svg, at), layer["mark"]["shape"]
+    left, right = (symbols(svg, shapes.index(f"triangle-{side}")) for side in ("left", "right"))
+    values = [entry for entry in figure.spec["data"]["values"] if not entry["out"]]
+    assert (len(left), len(right)) == tuple(sum(side in entry for entry in values) for side in ("under", "over"))
+    assert len({x for x, _ in left}) == len({x for x, _ in right}) == 1
+    assert {y for _, y in left} & {y for _, y in right}, "in the row of fresh-init"
+    interval = next(at for at, layer in enumerate(figure.spec["layer"]) if "x2" in layer["encoding"])
+    ends = [x for one, _, other, _ in lines(svg, interval) for x in (one, other)]
+    assert min(ends) < left[0][0] < right[0][0] < max(ends), "the line goes on to the edge and beyond"
+    assert 0 < left[0][0] < right[0][0] - 100 < 236
 
 
 def test_of_intervals_of_two_seeds_the_middle_one_is_seen_whole_and_short_ones_are_not_flattened():

@@ -60,7 +60,7 @@ def test_better_must_beat_the_dense_network_trained_for_the_search_too_else_it_i
             assert verdict.comparisons[0].claim == "better"
             assert verdict.outcome is (Outcome.MATCHING_AND_SMALLER if matching else Outcome.UNDECIDED), claim
             said = verdict.caveats[0] if matching else verdict.sentence
-            assert "etter than dense by its numbers, but the dense network, trained for as many" in said
+            assert "etter than dense by its numbers, but the dense network trained for as many" in said
             assert claim in said
     # it explains nothing: a ticket that matches the dense network is smaller all the same
     verdict = only(study({DENSE: BASE, TICKET: shifted(-0.001), LONGER: shifted(0.02, -1)}))

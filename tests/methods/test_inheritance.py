@@ -17,7 +17,6 @@ from scratchcard.methods.fit import refusal
 from scratchcard.methods.slimming import Slimming
 from scratchcard.methods.soft_filters import SoftFilterPruning
 from scratchcard.networks.forward import read_state, state_digest
-from scratchcard.study.execute import Stopped
 from scratchcard.study.store import Store
 from scratchcard.study.study import Study
 from scratchcard.study.tickets import kept
@@ -236,7 +235,7 @@ def test_a_ticket_found_again_is_left_as_it_lies(tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "tickets").iterdir()}
 
 
-def test_a_search_that_diverges_or_fails_stops_its_chain_with_a_sentence_and_not_the_study(tmp_path):
+def test_a_search_that_diverges_or_fails_ends_its_chain_with_a_sentence_and_rows_and_not_the_study(tmp_path):
     def loss(outputs, targets):
         value = torch.nn.functional.cross_entropy(outputs, targets)
         if torch.is_grad_enabled() and accident and float(value.detach()) < 1.35:
@@ -246,17 +245,54 @@ def test_a_search_that_diverges_or_fails_stops_its_chain_with_a_sentence_and_not
         return value
 
     task, accident = dataclasses.replace(corners(), loss=loss), []
-    for what, told in (("raises", "failed: RuntimeError: an accident in two lines"), ("nan", "diverged: by step")):
-        study = Study(task, RECIPE, [TWO["early-bird"]], arms=[], seeds=1, store=tmp_path / what)
-        backed = study.trainings(Store(tmp_path / what))
+    accidents = (("raises", "failed", "RuntimeError: an accident in two lines"), ("nan", "diverged", "by step"))
+    for what, status, cause in accidents:
+        study = Study(task, RECIPE, [TWO["early-bird"]], arms=["scratch-e"], seeds=1, store=tmp_path / what)
+        backed, told = study.trainings(Store(tmp_path / what)), []
         run_dense(backed, study, 0)
         accident[:] = [what]
-        with pytest.raises(Stopped, match=f"the search of early-bird, level 1, seed 0, {told}") as stopped:
-            list(run_chain(backed, study, "early-bird", 0))
-        assert len(str(stopped.value).splitlines()) == 1
-        assert [row.arm for row in study.run(workers=1, progress=False)] == ["dense"]
+        assert list(run_chain(backed, study, "early-bird", 0, told.append)) == [], "no ticket"
+        (sentence,) = told
+        assert sentence.startswith(f"the search of early-bird, level 1, seed 0, {status}: {cause}")
+        assert len(sentence.splitlines()) == 1
+        rows = study.run(workers=1, progress=False)
+        assert [(row.level, row.arm, row.status) for row in rows] == [
+            (0, "dense", "done"),
+            (1, "ticket", status),
+            (2, "ticket", status),
+        ]
+        assert {row.message for row in rows[1:]} == {sentence.split(f"{status}: ")[1]}, "the cause alone"
+        assert not any(row.found for row in rows[1:])
         accident.clear()
-        assert {row.status for row in study.run(workers=1, progress=False)} == {"done"}
+        again = study.run(workers=1, progress=False)
+        # what failed is tried again, once its cause is gone; what diverged is an outcome, and would diverge again
+        assert {row.status for row in again} == ({"done"} if what == "raises" else {"done", "diverged"})
+        assert len(again) == (5 if what == "raises" else 3)
+
+
+@pytest.mark.parametrize("label", ["early-bird", "l1-filters"])
+def test_tickets_that_could_not_be_found_have_rows_at_the_planned_densities_and_no_curve(label, tmp_path):
+    def diverges(outputs, targets):
+        return torch.nn.functional.cross_entropy(outputs, targets) * (torch.nan if torch.is_grad_enabled() else 1.0)
+
+    method, asked = TWO[label], []
+    task = dataclasses.replace(corners(), loss=diverges)
+    study = Study(task, RECIPE, [method], arms=["scratch-e"], seeds=1, store=tmp_path)
+    with pytest.MonkeyPatch.context() as patch:  # that one batch of it is no number would be said beforehand
+        patch.setattr(Study, "check", lambda self: None)
+        dense, *tickets = study.run(workers=1, progress=False)
+        assert (dense.status, dense.found, [row.level for row in tickets]) == ("diverged", True, [1, 2])
+        patch.setattr("scratchcard.study.workers.search", lambda *_: asked.append("search") or iter(()))
+        assert started(study) == 0
+    assert not asked, "what diverged is not searched again"
+    for row in tickets:
+        assert (row.status, row.found, row.arm) == ("diverged", False, "ticket")
+        assert row.density == method.densities(task)[row.level]
+        assert (row.curve.steps, row.end, row.snapshots, row.train_flops) == ([], None, {}, 0)
+        assert row.message.startswith("by step" if label == "early-bird" else "the training loss was nan by step")
+        assert row.method_fields["rounds"] == 2
+    assert not Store(tmp_path).ticket_ids()
+    assert len(study.rows()) == 3, "controls of what was never found have no rows"
 
 
 def test_every_method_the_command_line_knows_works_on_whole_units(tmp_path):

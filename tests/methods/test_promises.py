@@ -39,9 +39,12 @@ VARIANTS = {
     "imp, global, rewound, rates": IMP(rounds=3, rewind=5, rate={"linear": 0.5, "output": 0.1, "conv": 0.2}),
 }
 every_method = pytest.mark.parametrize("method", VARIANTS.values(), ids=VARIANTS)
-REWINDING = {name: method for name, method in VARIANTS.items() if not (isinstance(method, IMP) and method.origin.trained)}
+REWINDING = {
+    name: method for name, method in VARIANTS.items() if not (isinstance(method, IMP) and method.origin.trained)
+}
 every_task = pytest.mark.parametrize("task", [make() for make in TASKS.values()], ids=TASKS)
-DRAWN = {label: ARMS[label] for label in ("fresh-init", "random-mask-layerwise", "random-mask-global")}
+FRESH = ("fresh-init", "random-mask-layerwise", "random-mask-global")
+DRAWN = {label: ARMS[label] for label in (*FRESH, "random-mask-global-same-steps")}
 every_arm = pytest.mark.parametrize("arm", DRAWN.values(), ids=DRAWN)
 
 
@@ -122,7 +125,8 @@ def test_a_control_starts_bitwise_from_its_own_draw_and_is_cut_by_its_own_mask(t
     for control in arm(ticket, SHORT, 0, task):
         assert not control.changes
         assert density(control.subnetwork.mask) == density(ticket.subnetwork.mask)
-        start, end = states(backed, control, 2, 6)
+        assert control.start_step == (2 if "same-steps" in arm.label else 0)
+        start, end = states(backed, control, control.start_step, 6)
         assert_is_cut_from(start, read_state(task.fresh(control.start.seed)), control.subnetwork.mask)
         assert state_digest(end) != state_digest(start)
         again = study.trainings(Store(tmp_path / f"again {control.replicate}"))
@@ -202,10 +206,13 @@ def test_the_users_model_and_random_state_are_untouched(method, as_state, tmp_pa
     task = Task("mine", Watched, regression().data, "mse", "mse", start=mine.state_dict() if as_state else mine)
     torch.manual_seed(11)
     chance = torch.get_rng_state()
-    study = Study(task, SHORT, methods=[method], arms=["fresh-init", "random-mask-global"], seeds=1, store=tmp_path)
+    arms = ["scratch-e", "noise-1"] if method.origin.trained else ["fresh-init", "random-mask-global"]
+    study = Study(task, SHORT, methods=[method], arms=arms, seeds=1, store=tmp_path)
     backed = study.trainings(Store(tmp_path))
-    for _ in run_chain(backed, study, method.label, 0):
+    told = []
+    for _ in run_chain(backed, study, method.label, 0, told.append):
         assert torch.equal(torch.get_rng_state(), chance)
+    assert not told
     for ticket in found(backed, method):
         for arm in study.controls:
             for control in arm(ticket, SHORT, 0, task):

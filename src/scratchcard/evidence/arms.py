@@ -133,7 +133,7 @@ _CONTROLS = {
     ),
     "dense-for-the-search": Control(
         "network",
-        "the dense network, trained for as many operations as search and ticket together",
+        "the dense network trained for as many operations as search and ticket together",
         "the search gives more than training the dense network for as long",
         explains=False,
     ),
@@ -190,7 +190,7 @@ def _template(arm: str) -> Control:
         times = arm.removeprefix("dense-times-")
         return Control(
             "network",
-            f"the dense network, trained {times} times as long",
+            f"the dense network trained {times} times as long",
             f"the ticket has more than training the dense network {times} times as long gives",
             explains=False,
         )

@@ -251,7 +251,7 @@ def _why_not_better(rows: Rows, dense: Comparison, controls: list[Comparison]) -
         shown = "does as well" if longer.adjusted_equivalence <= study.alpha else "is not shown to be worse"
         shown = "does better" if longer.claim == "worse" else shown
         return (
-            f"better than dense by its numbers, but {control(LONGER).what}, {shown}: ticket minus it "
+            f"better than dense by its numbers, but {control(LONGER).what} {shown}: ticket minus it "
             f"{effect_text(longer, study)} ({covers(study, f'{longer.n} ')})"
         )
     return ""
