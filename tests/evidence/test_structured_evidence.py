@@ -173,7 +173,9 @@ def test_what_was_counted_is_said_and_energy_never_is_measured():
     assert not [sentence for sentence in said if sentence.startswith("Speed: no latency")]
     assert "Controls that were not planned: dense-for-the-search." in said
     bare = Rows(list(ROWS), ROWS.study.model_copy(update={"arms": ["dense", "ticket"]}))
-    assert "Controls that were not planned: scratch-e, scratch-b, uniform-width, dense-for-the-search." in not_measured(bare)
+    assert "Controls that were not planned: scratch-e, scratch-b, uniform-width, dense-for-the-search." in not_measured(
+        bare
+    )
     assert not [sentence for sentence in not_measured(PLAIN) if sentence.startswith("Energy")]
 
 

@@ -100,7 +100,7 @@ def masked_beside(rows):
     single = make_rows(levels=3, seeds=2, controls=CONTROLS, accidents=False, shapes=SHAPES)
     macs = next(row.macs for row in rows if row.arm == "dense")
     more = [row.model_copy(update={"macs": macs}) for row in single if row.arm != "dense"]
-    methods = {**rows.study.methods, **single.study.methods}
+    methods = {**single.study.methods, **rows.study.methods}
     arms = list(dict.fromkeys([*rows.study.arms, *CONTROLS]))
     return Rows([*rows, *more], rows.study.model_copy(update={"methods": methods, "arms": arms}))
 

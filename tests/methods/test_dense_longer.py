@@ -6,7 +6,7 @@ import pytest
 
 from problems import corners, find
 from scratchcard.methods import METHODS
-from scratchcard.methods.arms import ARMS, LONGER, USUAL
+from scratchcard.methods.arms import ARMS, USUAL
 from scratchcard.methods.at_init import AtInit
 from scratchcard.methods.budgets import DenseLonger, flops_ratio, stretched
 from scratchcard.methods.early_bird import EarlyBird
@@ -16,6 +16,7 @@ from scratchcard.methods.imp import IMP
 from scratchcard.methods.slimming import Slimming
 from scratchcard.networks.cost import cost
 from scratchcard.networks.forward import read_state, state_digest
+from scratchcard.row import LONGER
 from scratchcard.study.study import Study
 from scratchcard.training.recipe import Recipe
 

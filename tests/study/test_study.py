@@ -13,8 +13,12 @@ from torch import Tensor, nn
 
 from scratchcard.evidence.report import report
 from scratchcard.evidence.verdict import judge
+from scratchcard.methods.at_init import AtInit
+from scratchcard.methods.filters import FilterPruning
 from scratchcard.methods.imp import IMP
+from scratchcard.methods.ticket import Method
 from scratchcard.study import progress
+from scratchcard.study.execute import Stopped
 from scratchcard.study.study import Study, read
 from scratchcard.training.data import Data
 from scratchcard.training.metrics import Metric
@@ -46,6 +50,7 @@ def raises_when_sparse() -> nn.Module:
 
 
 SPARSE = [IMP(rounds=3, rate=0.5)]
+FILTERS = FilterPruning(rounds=3, rate=0.5)
 
 
 def test_rows_are_the_same_from_one_process_and_from_two(tmp_path: Path) -> None:
@@ -82,6 +87,67 @@ def test_a_diverging_ticket_is_a_row_and_verdict_and_report_are_made(tmp_path: P
     assert (unfound.status, unfound.found, unfound.message) == ("diverged", False, lost.message)
     assert str(judge(rows))
     assert "diverged" in report(rows, tmp_path / "report.html").read_text()
+
+
+class Vulnerable(nn.Module):
+    """A network that ends in NaN at one level of pruning alone: its first layer has 32 neurons of 4 weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 32), nn.Linear(32, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs = self.second(self.first(inputs).relu())
+        cut = self.training and (len(self.first.weight) == 8 or int((self.first.weight == 0).sum()) == 96)
+        return outputs * torch.nan if cut else outputs
+
+
+@pytest.mark.parametrize(
+    "method",
+    [IMP(rounds=3, rate=0.5, one_shot=True), AtInit("magnitude", rounds=3, rate=0.5, scope="layer"), FILTERS],
+    ids=lambda method: method.label,
+)
+def test_a_ticket_that_diverges_stops_no_level_that_does_not_need_its_training(tmp_path: Path, method: Method) -> None:
+    study = tiny_study(tmp_path, tiny(model=Vulnerable), methods=[method], arms=["scratch-e"])
+    rows = study.run(1, progress=False)
+    told = {(row.level, row.arm): (row.status, row.found) for row in rows}
+    lost = ("diverged", True)
+    assert told == {
+        (0, "dense"): ("done", True),
+        **{(level, arm): ("done", True) for level in (1, 3) for arm in ("ticket", "scratch-e")},
+        **{(2, arm): lost for arm in ("ticket", "scratch-e")},
+    }
+    cause = "the training loss was nan by step {}; a lower learning rate may help"
+    assert {row.message for row in rows if row.level == 2} <= {cause.format(step) for step in (1, 2)}, "that alone"
+    assert not any(row.message for row in rows if row.level != 2)
+    assert started(study) == 0
+
+
+def test_an_iterative_search_needs_the_level_before_and_finds_what_comes_before_the_loss(tmp_path: Path) -> None:
+    study = tiny_study(tmp_path, tiny(model=Vulnerable), methods=[IMP(rounds=4, rate=0.5)], arms=["scratch-e"])
+    rows = study.run(1, progress=False)
+    told = {(row.level, row.arm): (row.status, row.found) for row in rows}
+    assert told == {
+        (0, "dense"): ("done", True),
+        (1, "ticket"): ("done", True),
+        (1, "scratch-e"): ("done", True),
+        (2, "ticket"): ("diverged", True),
+        (2, "scratch-e"): ("diverged", True),
+        (3, "ticket"): ("diverged", False),
+        (4, "ticket"): ("diverged", False),
+    }
+    for row in rows:
+        if not row.found:
+            assert row.density == study.spec.methods["imp"].densities[row.level]
+            assert row.message == "the training loss was nan by step 2; a lower learning rate may help"
+    assert started(study) == 0, "what diverged is no run that is missing"
+    assert not study.plan().missing
+
+
+def test_what_stopped_says_what_was_trained_how_it_ended_and_why() -> None:
+    stopped = Stopped("diverged", "the training loss was nan by step 2", "the dense training of seed 0")
+    assert str(stopped) == "the dense training of seed 0 diverged: the training loss was nan by step 2"
+    assert (stopped.status, stopped.cause) == ("diverged", "the training loss was nan by step 2")
 
 
 def test_seeds_that_diverge_do_not_stop_the_others(tmp_path: Path) -> None:
@@ -215,6 +281,34 @@ def test_a_study_that_means_nothing_is_refused_when_it_is_written(
 ) -> None:
     with pytest.raises(ValueError, match=told):
         tiny_study(tmp_path, **asked)
+
+
+class InPlace(nn.Module):
+    """A network that changes what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 2))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        inputs -= 0.5
+        return self.layers(inputs)
+
+
+def test_a_network_that_changes_its_inputs_in_place_changes_no_data_and_no_row_depends_on_what_ran_before(
+    tmp_path: Path,
+) -> None:
+    seen = {}
+    for seeds in ((0, 1), (1, 0)):
+        task = tiny(model=InPlace)
+        study = tiny_study(tmp_path / str(seeds), task, seeds=seeds, arms=["fresh-init"])
+        seen[seeds] = plain(study.run(1, progress=False))
+        for mine, original in zip(vars(task.data).values(), vars(data()).values(), strict=True):
+            if hasattr(original, "inputs"):
+                assert torch.equal(mine.inputs, original.inputs)
+                assert torch.equal(mine.targets, original.targets)
+    assert seen[0, 1] == seen[1, 0]
+    assert {row["status"] for row in seen[0, 1]} == {"done"}
 
 
 @pytest.mark.parametrize("workers", [0, -1])

@@ -6,7 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from scratchcard.networks.forward import state_digest
-from scratchcard.training.data import Data
+from scratchcard.training.data import Data, batches, sequential
+from scratchcard.training.evaluate import evaluate
+from scratchcard.training.loop import train
 from scratchcard.training.metrics import LOSSES, METRICS, Metric
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
@@ -97,6 +99,64 @@ def test_losses_and_metrics_are_found_by_name():
     torch.testing.assert_close(LOSSES["next_token"](logits, tokens), by_hand)
     shares = METRICS["next_token_accuracy"].of(logits, tokens)
     assert shares == (logits.argmax(2) == tokens).float().mean()
+
+
+def relu_first():
+    return nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 3))
+
+
+class Shifts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x -= 0.5
+        return self.linear(x)
+
+
+@pytest.mark.parametrize("model", [relu_first, Shifts])
+def test_a_network_that_changes_its_inputs_in_place_leaves_the_data_as_they_are(model):
+    before = X.clone()
+    mine = task(model=model)
+    mine.check(Recipe())
+    mine.example_outputs()
+    net = mine.fresh(0)
+    for split in (DATA.train, DATA.validation, DATA.test):
+        for inputs, targets in (*sequential(split, 7), next(batches(split, 7, 0))):
+            net(inputs)
+            targets.zero_()
+    for _ in range(2):
+        assert evaluate(net, mine, DATA.test, Recipe()) == evaluate(net, mine, DATA.test, Recipe())
+    *_, _end = train(net, DATA, mine.loss_of, Recipe(steps=3, batch_size=7), 0, (3,))
+    assert torch.equal(X, before)
+    assert int(Y.sum()) > 0
+    assert torch.equal(mine.example_inputs(3), before[:3])
+
+
+def same_seed():
+    torch.manual_seed(3)
+    return make()
+
+
+ONE = make()
+
+
+def constant():
+    model = make()
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, 0.5)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "one"), [(make, False), (same_seed, True), (lambda: ONE, True), (constant, True), (lambda: make(), False)]
+)
+def test_a_factory_that_gives_the_same_weights_under_every_seed_has_one_draw(model, one):
+    torch.manual_seed(1)
+    chance = torch.get_rng_state()
+    assert task(model=model).one_draw == one
+    assert torch.equal(torch.get_rng_state(), chance)
 
 
 def test_the_example_inputs_are_the_first_of_validation():

@@ -159,10 +159,9 @@ def _method(rows: Rows, method: str, own: list[Comparison], family: int) -> Meth
     needed, more = None, ""
     if not tickets.finished and len(tickets.lost) == len(study.seeds):
         outcome = Outcome.FAILED
-    elif _worse_at_every_level(rows, method, levels, dense.margin):
-        outcome = Outcome.NO_SMALLER_MATCH
     elif dense.claim == "worse":
-        outcome = Outcome.SMALLER_AT_A_PRICE
+        nowhere = _worse_at_every_level(rows, method, levels, dense.margin)
+        outcome = Outcome.NO_SMALLER_MATCH if nowhere else Outcome.SMALLER_AT_A_PRICE
     elif tickets.without and dense.n:
         outcome = Outcome.DIVERGES
     elif good and dense.n < FEW_SEEDS:
@@ -226,7 +225,8 @@ def _needed(rows: Rows, dense: Comparison, family: int) -> int | None:
 def _worse_at_every_level(rows: Rows, method: str, levels: set[int], margin: float) -> bool:
     """Whether the ticket is shown worse than dense by more than the margin at every level that was planned.
 
-    An intersection-union test (Berger 1982): every level has to reject, so none of them pays for the others.
+    An intersection-union test (Berger 1982): every level has to reject, so none of them pays for the others. The
+    primary one has also been shown to be worse among all comparisons of the study.
     """
     tests = [differences(rows, method, level, "dense", metric(rows.study))[0] for level in levels]
     return all(p_below(numbers, -margin, rows.study.resolution) <= alpha_per_method(rows.study) for numbers in tests)
