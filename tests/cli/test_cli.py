@@ -26,10 +26,10 @@ def test_a_study_prints_its_verdict_and_writes_the_report(tmp_path: Path, capsys
     assert said.code == 0, said.err
     assert "tiny: " in said.out
     assert f"report: {tmp_path / 'report.html'}" in said.out
-    assert "13 of 13 runs done" in said.err
+    assert "14 of 14 runs done" in said.err
     assert "tiny" in (tmp_path / "report.html").read_text()
     (rows,) = read(tmp_path / "runs")
-    assert len(rows) == 13
+    assert len(rows) == 14
     assert rows.study.command.startswith("scratchcard study ")
     assert "--seeds 1" in rows.study.command
 
@@ -47,15 +47,16 @@ def test_a_dry_run_tells_the_price_and_writes_nothing(tmp_path: Path, capsys: Ca
     assert "tiny: 54 train, 6 validation" in said.out or "tiny: 60 train, 30 validation" in said.out
     assert "2 x dense" in said.out
     assert "12 x imp: fresh-init" in said.out
-    assert "26 trainings, 0 of them in the store, 26 to run" in said.out
+    assert "28 trainings, 0 of them in the store, 28 to run" in said.out
     assert "price: " in said.out
+    assert "of it imp: dense-for-the-search: " in said.out
     assert "FLOPs" in said.out
     assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"tiny.py"}
 
 
 def test_a_dry_run_of_a_started_study_counts_what_is_there(tmp_path: Path, capsys: Capture) -> None:
     run(capsys, tmp_path, "--controls", "none")
-    assert "3 of them in the store, 10 to run" in run(capsys, tmp_path, "--dry-run").out
+    assert "3 of them in the store, 11 to run" in run(capsys, tmp_path, "--dry-run").out
 
 
 @pytest.mark.parametrize(
@@ -66,8 +67,8 @@ def test_a_dry_run_of_a_started_study_counts_what_is_there(tmp_path: Path, capsy
         (["--controls", "random-mask-global, fresh-init", "--rounds", 1], 1 + 1 + 1 + 3, [0]),
         (["--controls", "none", "--rounds", 1, "--seeds", "0,2"], 4, [0, 2]),
         (["--controls", "paper", "--rounds", 1], 1 + 1 + 3 + 1 + 1 + 3 + 4, [0]),
-        # all but uniform-width, as this factory takes no width
-        (["--controls", "all", "--rounds", 1], 1 + 1 + 3 + 1 + 1 + 3 + 3 + 4 + 3 + 2 + 4 + 1, [0]),
+        # all but uniform-width, as this factory takes no width, and -same-steps, as nothing is rewound
+        (["--controls", "all", "--rounds", 1], 1 + 1 + 3 + 1 + 1 + 3 + 3 + 4 + 3 + 2 + 4 + 1 + 2, [0]),
         (["--controls", "fresh-init", "--rounds", 3, "--control-levels", "1"], 1 + 3 + 2 * 3, [0]),
         (["--controls", "fresh-init", "--rounds", 3, "--control-levels", "primary"], 1 + 3 + 3, [0]),
         (["--controls", "none", "--methods", "imp,snip,synflow", "--rounds", 1], 4, [0]),
@@ -93,9 +94,9 @@ def test_methods_that_cut_whole_units_are_asked_for_by_label_with_their_controls
     assert said.code == 0, said.err
     (rows,) = read(tmp_path / "runs")
     assert {row.status for row in rows} == {"done"}
-    arms = ["fine-tune-full-schedule", "scratch-b", "scratch-e", "ticket", "uniform-width"]
+    arms = ["fine-tune-full-schedule", "scratch-b", "scratch-e", "ticket"]
     for method in ("early-bird", "l1-filters", "slimming"):
-        own = {"slimming": ["search"], "early-bird": ["re-init"]}.get(method, [])
+        own = {"slimming": ["search", "uniform-width"], "early-bird": ["re-init", "uniform-width"]}.get(method, [])
         assert sorted(row.arm for row in rows if row.method == method) == sorted([*arms, *own])
     assert (tmp_path / "report.html").exists()
 
@@ -133,9 +134,48 @@ def test_a_diverging_study_ends_with_a_verdict_and_exit_code_0(tmp_path: Path, c
     assert (tmp_path / "report.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("cut", "failed", "told"),
+    [
+        # of 36 weights 18 are cut at level 1, 27 at level 2
+        (18, ["ticket 1", "ticket 2"], "1 run failed; the same command tries again"),
+        (27, ["scratch-e 2", "ticket 2"], "2 runs failed; the same command tries again"),
+    ],
+)
+def test_a_study_with_a_run_that_failed_prints_its_verdict_and_ends_with_exit_code_1(
+    tmp_path: Path, capsys: Capture, cut: int, failed: list[str], told: str
+) -> None:
+    text = TASK_FILE.replace("IMP(rounds=2)", "IMP(rounds=2, rate=0.5)").replace(
+        """    return nn.Sequential(nn.Linear(4, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 2))
+""",
+        """    net = nn.Sequential(nn.Linear(4, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 2))
+    net.register_forward_pre_hook(accident)
+    return net
+
+
+def accident(net, inputs):
+    if net.training and sum(int((p == 0).sum()) for p in net.parameters() if p.dim() == 2) == CUT:
+        raise RuntimeError("an accident")
+""".replace("CUT", str(cut)),
+    )
+    words = ["--controls", "scratch-e", "--control-levels", "2"]
+    said = run(capsys, tmp_path, *words, text=text)
+    assert said.code == 1, said.err
+    assert said.out.startswith("tiny: ")
+    assert said.err.strip().endswith(told)
+    assert "RuntimeError: an accident" in said.err
+    (rows,) = read(tmp_path / "runs")
+    assert sorted(f"{row.arm} {row.level}" for row in rows if row.status == "failed") == failed
+    assert "report: " in said.out
+    assert (tmp_path / "report.html").exists()
+
+
 def test_a_study_of_which_nothing_could_be_trained_says_so_and_keeps_the_rows(tmp_path: Path, capsys: Capture) -> None:
     said = run(capsys, tmp_path, "--set", "optimizer=sgd", "--set", "lr=1e30")
-    assert said.code in (0, 2)
+    assert said.code == 0, said.err
+    assert "tiny: " in said.out
+    assert "report: " not in said.out
+    assert not (tmp_path / "report.html").exists(), "of nothing"
     assert "the dense training of seed 0 diverged" in said.err
     assert "Traceback" not in said.err
     assert {row.status for row in read(tmp_path / "runs")[0]} == {"diverged"}
@@ -232,7 +272,7 @@ def test_a_study_or_task_of_another_name_or_of_a_module_is_found(
         said = command(capsys, "study", name, "--dry-run", "--store", tmp_path / "runs")
         assert said.code == 0, said.err
     monkeypatch.chdir(tmp_path)
-    assert "39 trainings" in command(capsys, "study", "tiny:study", "--dry-run", "--store", tmp_path / "runs").out
+    assert "42 trainings" in command(capsys, "study", "tiny:study", "--dry-run", "--store", tmp_path / "runs").out
 
 
 def test_a_task_file_may_import_its_neighbours_also_in_worker_processes(tmp_path: Path, capsys: Capture) -> None:

@@ -227,7 +227,7 @@ def test_every_arm_of_pruned_units_has_words_of_its_own_and_a_family():
         assert "where it loses to the ticket, " in described(arm)
     assert control("scratch-b-cap-2").what.endswith("the dense network, but at most 2 times its steps")
     strict, capped = control("scratch-b-strict").what, control("scratch-b-strict-cap-2").what
-    on_top = ", with the ticket's own steps (fine-tuning) on top"
+    on_top = ", with the ticket's own steps on top"
     assert strict.endswith(on_top)
     assert capped == strict.removesuffix(on_top) + ", but at most 2 times its steps" + on_top, "these are not capped"
     assert "elsewhere (vgg on digits)" in control("transferred-vgg on digits").what

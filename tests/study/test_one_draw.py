@@ -73,3 +73,15 @@ def test_of_any_other_factory_nothing_is_said(tmp_path: Path) -> None:
     assert not study.spec.one_draw
     assert study.notes() == study.plan().notes == []
     assert not set(FRESH) & study.spec.methods["imp"].left_out.keys()
+
+
+def test_controls_that_are_left_out_for_other_reasons_are_not_said_to_be_left_out_for_this_one(tmp_path: Path) -> None:
+    methods = [IMP(rounds=1), AtInit("magnitude", rounds=1), FilterPruning()]
+    study = tiny_study(tmp_path, tiny(model=seeds_itself), methods=methods, arms=["fresh-init", "shuffled-mask"])
+    left_out = {label: set(plan.left_out) - {"fresh-init"} for label, plan in study.spec.methods.items()}
+    assert left_out == {
+        "imp": set(),
+        "magnitude-at-init": {"dense-for-the-search"},
+        "l1-filters": {"shuffled-mask", "uniform-width"},
+    }
+    assert study.notes()[0].endswith("these controls are left out: fresh-init.")

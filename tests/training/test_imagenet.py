@@ -427,7 +427,8 @@ def test_an_image_that_breaks_during_a_study_is_named_in_the_row(imagenet, tmp_p
     study.check()
     (imagenet / "val" / "n02" / "n02_02.JPEG").write_bytes(b"no image")
     rows = study.run(workers=1, progress=False)
-    assert [row.status for row in rows] == ["failed"]
+    assert {row.status for row in rows} == {"failed"}
+    assert [row.arm for row in rows if row.found] == ["dense"], "no ticket was found without it"
     assert "n02_02.JPEG" in rows[0].message
     assert "Traceback" not in rows[0].message
 

@@ -97,7 +97,8 @@ def test_a_search_whose_penalty_was_left_out_is_a_failed_row_that_says_so_in_ful
     task = dataclasses.replace(corners(), loop=deaf)
     rows = Study(task, RECIPE, [Slimming()], arms=[], seeds=1, store=tmp_path).run(workers=1, progress=False)
     by = {row.arm: row for row in rows}
-    assert {arm: row.status for arm, row in by.items()} == {"dense": "done", "search": "failed"}
+    assert {arm: row.status for arm, row in by.items()} == {"dense": "done", "search": "failed", "ticket": "failed"}
+    assert (by["ticket"].found, by["ticket"].message) == (False, by["search"].message)
     assert "does not say that it applies scale_l1=0.0001" in by["search"].message
     assert by["search"].message.endswith("the names that it returns"), "nothing of the sentence is lost"
     assert by["search"].curve.steps == [0]
