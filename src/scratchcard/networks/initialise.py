@@ -1,10 +1,11 @@
-"""Initialisation of convolutions and linear layers; draws come from torch's global generator."""
+"""Initialisation of convolutions, linear layers and normalisation; draws come from torch's global generator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from scratchcard.words import unknown
 
@@ -46,4 +47,12 @@ def _initialise(model: nn.Module, draw: Callable[[Tensor], Tensor]) -> nn.Module
             draw(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    return model
+
+
+def with_factors(model: nn.Module, initial: float) -> nn.Module:
+    """The model itself, every weight of batch normalisation set to `initial`, as a search starts."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and module.affine:
+            nn.init.constant_(module.weight, initial)
     return model

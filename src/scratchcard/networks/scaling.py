@@ -21,6 +21,7 @@ from torch.nn.utils import parametrize
 
 from scratchcard.networks.compact import shrink_spec
 from scratchcard.networks.forward import read_state
+from scratchcard.networks.initialise import with_factors
 from scratchcard.networks.sites import Sites
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
@@ -53,14 +54,6 @@ def scaling_factors(model: nn.Module) -> dict[str, nn.Parameter]:
             if (isinstance(module, _BatchNorm) and own == "weight") or isinstance(module, Gate):
                 found.setdefault(id(parameter), (f"{name}.{own}" if name else own, parameter))
     return dict(found.values())
-
-
-def with_factors(model: nn.Module, initial: float) -> nn.Module:
-    """The model itself, every weight of batch normalisation set to `initial`, as a search starts."""
-    for module in model.modules():
-        if isinstance(module, _BatchNorm) and module.affine:
-            nn.init.constant_(module.weight, initial)
-    return model
 
 
 @dataclass(frozen=True, eq=False)

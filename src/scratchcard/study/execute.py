@@ -19,15 +19,16 @@ from scratchcard.networks.anatomy import anatomy
 from scratchcard.networks.compact import shrink_spec
 from scratchcard.networks.cost import Cost, cost
 from scratchcard.networks.forward import read_state, state_digest, with_state
+from scratchcard.networks.initialise import with_factors
 from scratchcard.networks.narrow import width_for
 from scratchcard.networks.redraw import redrawn
-from scratchcard.networks.scaling import with_factors
 from scratchcard.networks.scratch import Layer, rescaled
 from scratchcard.networks.sites import Sites
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import everything
 from scratchcard.row import VERSION, Anatomy, Artefact, Row, Search, Timing
+from scratchcard.study.lost import Stopped, Unrepeatable, described
 from scratchcard.study.size import Size, size_of, timing_of
 from scratchcard.study.spec import Causes, RunSpec
 from scratchcard.study.store import Damaged, Store, StoreError
@@ -37,22 +38,6 @@ from scratchcard.training.measure import Diverged, Measurement
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
 from scratchcard.types import Snapshot, State
-
-Lost = Literal["diverged", "failed"]
-
-
-class Stopped(Exception):
-    """A training that a method needed ended without a result."""
-
-    def __init__(self, status: Lost, cause: str, what: str) -> None:
-        """`what` was trained, and why it ended: the cause is the same sentence wherever the same thing happens."""
-        super().__init__(f"{what} {status}: {cause}")
-        self.status: Lost = status
-        self.cause = cause
-
-
-class Unrepeatable(ValueError):
-    """The user's code gave something else the second time, so nothing it gives can be compared."""
 
 
 class Trainings:
@@ -364,13 +349,6 @@ def plain_fields(value: Any) -> dict[str, Any]:
 
 def _file(step: int) -> str:
     return f"step-{step}"
-
-
-def described(ticket: Ticket) -> str:
-    """A ticket's training in words, for a sentence about what became of it."""
-    if ticket.method is None:
-        return f"the {ticket.arm_label} training of seed {ticket.seed}"
-    return f"{ticket.arm_label} {ticket.replicate} of {ticket.method.label} level {ticket.level}, seed {ticket.seed},"
 
 
 def _check_cut(state: State, ticket: Ticket, task: Task) -> None:
