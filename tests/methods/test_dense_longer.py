@@ -179,7 +179,7 @@ def test_a_plan_prices_it_apart_and_what_it_says_is_what_the_rows_say(rows, tmp_
     apart = [line for line in told if line.startswith("of it ")]
     assert len(apart) == 5
     line = next(line for line in apart if line.startswith(f"of it imp-rewind-4: {LABEL}: "))
-    assert line.endswith("(2 runs, each at most 2.67 trainings of the dense network)")
+    assert line.endswith("(2 runs, each about 2.67 trainings of the dense network)")
     assert told.index(apart[0]) == 1 + next(at for at, line in enumerate(told) if line.startswith("price: "))
     assert not [line for line in study.plan().describe(1).splitlines() if line.startswith("of it ")], "all are there"
 
