@@ -145,7 +145,7 @@ class Trainings:
         ticket = replace(self.dense(seed), method=method, level=level)
         run = self.spec(ticket).id
         row = self.store.row(run)
-        if row is None or row.status == "failed":
+        if row is None or (row.status == "failed" and not row.found):  # not the row of a ticket that crashed itself
             nothing = Measurement(self.task, self.recipe, seed)
             size = replace(self._size(ticket, None), density=density, layers={}, train_flops=0.0)
             lost = self._row(run, ticket, nothing, stopped.status, stopped.cause, {}, {}, size, 0.0, None)
