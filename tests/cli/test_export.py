@@ -91,7 +91,8 @@ def test_tickets_that_inherit_are_found_controlled_and_handed_over_from_the_comm
         ("early-bird, level 1", 12),
         ("slimming, level 1", 3),
         ("slimming scratch-e, level", 12),
-        ("l1-filters uniform-width, level", 12),
+        ("l1-filters scratch-e, level", 12),
+        ("slimming uniform-width, level", 12),
     ):
         run, to = listed(tmp_path, capsys)[which], tmp_path / which.replace(" ", "-")
         said = command(capsys, "export", tmp_path / "runs", run, "--to", to, "--task", path)

@@ -101,6 +101,26 @@ def test_both_rates_train_everything_alike_but_for_the_rate(compared: tuple[Path
                 assert row.recipe["lr"] == rows.study.recipe["lr"]
 
 
+def test_a_comparison_with_runs_that_failed_is_drawn_and_ends_with_exit_code_1(tmp_path: Path, capsys: Capture) -> None:
+    text = TASK_FILE.replace(
+        "    return nn.Sequential(nn.Linear(4, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 2))\n",
+        "    net = nn.Sequential(nn.Linear(4, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 2))\n"
+        "    net.register_forward_pre_hook(accident)\n"
+        "    return net\n\n\n"
+        "def accident(net, inputs):\n"
+        "    if net.training and len(net[0].weight) == 3:\n"
+        "        raise RuntimeError('half of the neurons')\n",
+    )
+    words = ["--rates", "0.1,0.01", "--seeds", 2, "--rounds", 1, "--workers", 1, "--store", tmp_path / "runs"]
+    said = command(capsys, "lottery", write_task(tmp_path, text), *words, "--figure", tmp_path / "lottery.svg")
+    assert said.code == 1, said.err
+    failed = [row for rows in sc.read(tmp_path / "runs") for row in rows if row.status == "failed"]
+    assert {(row.method, row.message) for row in failed} == {("l1-filters", "RuntimeError: half of the neurons")}
+    assert said.err.strip().endswith(f"{len(failed)} runs failed; the same command tries again")
+    assert "figure: " in said.out
+    assert (tmp_path / "lottery.svg").exists()
+
+
 @pytest.mark.parametrize(
     ("rates", "sentence"),
     [

@@ -524,7 +524,7 @@ def test_a_rule_far_beyond_the_axis_has_its_name_and_its_mean_at_the_edge():
 @pytest.mark.parametrize(("status", "density"), [("failed", 0.0), ("diverged", 1.0)])
 @pytest.mark.parametrize("arms", [["ticket"], LONGER[:1], ["fresh-init"], ["dense"]], ids="-".join)
 def test_a_run_that_came_to_nothing_moves_nothing_and_breaks_nothing(status, density, arms):
-    rows = with_longer(make_rows(levels=2, seeds=3, accidents=False))
+    rows = with_longer(make_rows(levels=2, seeds=3, accidents=False, controls=["fresh-init"], draws=1))
     nothing = {
         "status": status, "density": density, "layers": {}, "nonzero": rows[0].parameters, "curve": None,
         "early_stop": None, "end": None, "message": "it broke",

@@ -218,7 +218,7 @@ def test_a_uniform_width_stays_where_the_rates_of_the_sites_differ_at_the_primar
         {"conv1": 3, "conv2": 7},
         {"conv1": 1, "conv2": 1},  # one share, however it came about
     ]
-    assert [bool(refusal(arm, several, corners(), RECIPE, level)) for level in (1, 16)] == [False, True]
+    assert [bool(refusal(arm, several, corners(), RECIPE, density)) for density in (0.9, 0.01)] == [False, True]
     for primary, level, uniform in ((0.9, 1, False), (0.01, 16, True)):
         plan = Study(corners(), RECIPE, [several], ["scratch-e"], seeds=1, primary=primary).spec.methods["l1-filters"]
         assert (plan.primary, plan.uniform) == (level, uniform)

@@ -29,11 +29,14 @@ from scratchcard.networks.uniform import share_of
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
 
+ONE_DRAW = "the model factory gives the same weights under every seed, so that fresh ones would be no others"
+"""Why no control that draws weights can be run on a task of one draw."""
+
 _DRAWN = (FreshInit, RandomMask, ReInit, ScratchE, ScratchB, AnotherInit, Guided, Transferred)
 """The controls that ask what other weights from the model factory would do."""
 
 
-def refusal(arm: Arm, method: Method, task: Task, recipe: Recipe, level: int = 1) -> str:
+def refusal(arm: Arm, method: Method, task: Task, recipe: Recipe, density: float = 1.0) -> str:
     """Why a control cannot be run on a method's tickets for a task, as half a sentence; empty where it can.
 
     Args:
@@ -41,18 +44,18 @@ def refusal(arm: Arm, method: Method, task: Task, recipe: Recipe, level: int = 1
         method: whose tickets it would be run on.
         task: the study's.
         recipe: the study's.
-        level: the method's primary one.
+        density: the share of weights kept that the study's verdict is to be about.
     """
     in_units, origin = method.units != "weights", method.origin
     redraws = isinstance(arm, _DRAWN) or (isinstance(arm, Signs) and arm.magnitude == "redrawn")
     if task.one_draw and redraws:
-        return "the model factory gives the same weights under every seed, so that fresh ones would be no others"
+        return ONE_DRAW
     if isinstance(arm, DenseLonger) and arm.times is None and not method.search_steps(recipe, 1):
         return "finding its tickets costs nothing, so that this would be the dense network once more"
     if isinstance(arm, UniformWidth):
         if not in_units and not takes_width(task.model):
             return "the model factory takes no parameter `width`, a factor on the units of every layer"
-        if uniform_already(method, task, level):
+        if uniform_already(method, task, level_near(method, task, density)):
             with_fresh = "scratch-e" if origin.trained else "fresh-init"
             return f"its tickets keep the same share of every site already: {with_fresh} is this architecture"
     if in_units and (
@@ -81,6 +84,12 @@ def refusal(arm: Arm, method: Method, task: Task, recipe: Recipe, level: int = 1
     if isinstance(arm, Guided | Transferred) and not _can_be_read(task):
         return "the network cannot be read by torch.export, which tells its stages"
     return ""
+
+
+def level_near(method: Method, task: Task, density: float) -> int:
+    """The level, 1 or higher, whose share of weights kept is nearest to `density`."""
+    densities = method.densities(task)
+    return min(range(1, len(densities)), key=lambda level: abs(densities[level] - density))
 
 
 def uniform_already(method: Method, task: Task, level: int) -> bool:

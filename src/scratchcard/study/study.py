@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from scratchcard.methods.arms import ARMS, PAPER, RETHINKING, USUAL, UniformWidth
 from scratchcard.methods.budgets import DenseLonger, ScratchB
-from scratchcard.methods.fit import refusal, uniform_already
+from scratchcard.methods.fit import ONE_DRAW, level_near, refusal, uniform_already
 from scratchcard.methods.imp import IMP
 from scratchcard.methods.ticket import Arm, Method
 from scratchcard.row import LONGER, VERSION, MethodPlan, Origin, Rows, StudySpec
@@ -156,7 +156,7 @@ class Study:
         relative = not metric.fraction
         methods = {}
         for method in self.methods:
-            primary = self._primary(method)
+            primary = level_near(method, self.task, self.primary)
             # of those that "better" needs it is always said why they cannot be run
             needed = [DenseLonger(), *([UniformWidth()] if method.units != "weights" else [])]
             arms = {arm.label: arm for arm in (*needed, *self.controls)}
@@ -223,7 +223,8 @@ class Study:
         """What a person should know before anything is trained, as sentences."""
         found = []
         if self.task.one_draw:
-            left = sorted({arm for plan in self.spec.methods.values() for arm in plan.left_out})
+            reasons = [pair for plan in self.spec.methods.values() for pair in plan.left_out.items()]
+            left = sorted({arm for arm, why in reasons if why == ONE_DRAW})
             found.append(
                 f"The model factory of task {self.task.name!r} gives the same weights under every seed (does it seed "
                 "itself, or return one object?): seeds differ in the order of the data alone, and fresh weights would "
@@ -255,12 +256,7 @@ class Study:
         return found
 
     def _refusal(self, arm: Arm, method: Method) -> str:
-        return refusal(arm, method, self.task, self.recipe, self._primary(method))
-
-    def _primary(self, method: Method) -> int:
-        """The level whose density is nearest to the one that the verdict is to be about."""
-        densities = method.densities(self.task)
-        return min(range(1, len(densities)), key=lambda level: abs(densities[level] - self.primary))
+        return refusal(arm, method, self.task, self.recipe, self.primary)
 
     def run(self, workers: int | None = None, progress: bool = True) -> Rows:
         """Run what is not in the store yet, and return all rows of the study.
