@@ -3,6 +3,7 @@ import re
 from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
+import altair as alt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from make_rows import CONTROLS, EVERY_CONTROL, EVERY_OF_UNITS, make_rows
 from scratchcard.evidence.arms import by_family
 from scratchcard.evidence.draw import picture
 from scratchcard.evidence.figures.chart import Figure, sized
-from scratchcard.evidence.figures.connectivity import instability_figure
+from scratchcard.evidence.figures.connectivity import instability_figure, lines_figure
 from scratchcard.evidence.figures.gallery import figures_of_method, figures_of_study
 from scratchcard.evidence.figures.layers import CLASSES, STRONG
 from scratchcard.evidence.figures.looks import (
@@ -57,6 +58,13 @@ def full():
 @pytest.fixture(scope="module")
 def many():
     return drawn(MANY)
+
+
+def valid(figure):
+    """Held against Vega-Lite's schema, which drawing itself leaves out to save half of its time."""
+    spec = figure.spec | {"data": {"values": []}}  # the schema says nothing about values, and would read each
+    layout = {"legend": {name: part for name, part in spec["config"]["legend"].items() if name != "layout"}}
+    return bool(alt.Chart.from_dict(spec | {"config": spec["config"] | layout}))  # that is Vega's, not Vega-Lite's
 
 
 def luminance(colour):
@@ -153,6 +161,7 @@ def test_every_figure_has_hover_a_table_and_a_description(full):
     every = [*full.values(), *figures_of_study(make_rows(levels=2, method=["imp", "snip"]))]
     assert len(every) == 12
     for figure in every:
+        assert valid(figure), figure.name
         layers = figure.spec["spec"]["layer"] if "facet" in figure.spec else figure.spec["layer"]
         hints = [hint["field"] for layer in layers for hint in layer["encoding"].get("tooltip", [])]
         assert hints, figure.name
@@ -440,6 +449,7 @@ def test_beside_every_interval_stands_what_it_covers_in_the_caption_and_in_the_p
     assert covers(rows.study) == "over seeds; for these 360 test examples"
     with_interval = set()
     for figure in figures:
+        assert valid(figure), figure.name
         seen = " ".join(words(picture(figure, "svg").decode()))
         if "interval" in figure.caption.replace("not an interval", ""):
             with_interval.add(figure.name)
@@ -569,6 +579,8 @@ def test_an_instability_without_bound_is_an_arrow_above_the_axis():
         statistics="interpolated", paths=paths, command="", machine={},
     )  # fmt: skip
     figure = instability_figure(found)
+    assert valid(figure)
+    assert valid(lines_figure(found))
     lost, arrows = beyond(figure)
     assert [(side, entry["step"]) for side, entry in arrows] == [("over", "0")]
     assert {entry["step"] for _, entry in lost} == {"0"}

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 from make_rows import CONTROLS, EVERY_OF_UNITS, OF_UNITS, emergence, make_rows
-from test_figures import as_loss, turned, with_longer, words
+from test_figures import as_loss, turned, valid, with_longer, words
 from test_report import Page
 
 from scratchcard.evidence.checklist import checklist
@@ -45,6 +45,7 @@ def page(tmp_path_factory):
 
 def test_a_study_of_pruned_units_has_size_and_width_figures_and_an_unstructured_one_has_neither():
     assert list(STUDY) == ["methods", "tradeoff", "widths"]
+    assert all(valid(figure) for figure in (*STUDY.values(), *emergence_figures(Emerged("early-bird", 1, {0: SEARCH}))))
     one = make_rows(levels=1, seeds=2, method="slimming", controls=[], structured=True, accidents=False)
     assert [figure.name for figure in figures_of_study(one)] == ["tradeoff", "widths"]
     assert figures_of_study(make_rows(levels=1, seeds=2)) == []

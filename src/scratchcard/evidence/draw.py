@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import altair as alt
 import vl_convert
 
+from scratchcard.atomic import written_whole
 from scratchcard.evidence.figures.chart import Figure, sized
 from scratchcard.evidence.figures.gallery import figures_of_method, figures_of_study
 from scratchcard.evidence.summary import finished
@@ -53,7 +54,8 @@ def draw(rows: Rows, folder: str | Path, format: Format = "svg") -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for stem, figure in _named(rows):
             path = folder / f"{stem}.{format}"
-            path.write_bytes(picture(figure, format))
+            with written_whole(path) as part:
+                part.write_bytes(picture(figure, format))
             paths.append(path)
     except OSError as error:
         raise ValueError(f"the figures cannot be written to {folder}: {error.strerror}; give another folder") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from scratchcard.atomic import written_whole
 from scratchcard.evidence.connectivity import advice
 from scratchcard.evidence.draw import Format, picture
 from scratchcard.evidence.figures.chart import Figure
@@ -70,12 +71,14 @@ def write_plate(made: Plate, path: str | Path) -> list[Path]:
             page = environment.get_template("plate.html.jinja").render(
                 made=made, figures=list(zip(made.figures, pictures, strict=True))
             )
-            path.write_text(page, encoding="utf-8")
+            with written_whole(path) as part:
+                part.write_text(page, encoding="utf-8")
             return [path]
         format: Format = path.suffix.removeprefix(".")  # pyright: ignore[reportAssignmentType]
         for figure in made.figures:
             own = path if len(made.figures) == 1 else path.with_name(f"{path.stem}-{figure.name}{path.suffix}")
-            own.write_bytes(picture(figure, format))
+            with written_whole(own) as part:
+                part.write_bytes(picture(figure, format))
             written.append(own)
     except OSError as error:
         raise ValueError(f"the figure cannot be written to {path}: {error.strerror}; give another place") from error

@@ -11,6 +11,7 @@ from typing import Any
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from scratchcard.atomic import written_whole
 from scratchcard.evidence.arms import INITIAL, described
 from scratchcard.evidence.caveats import lost, mixed, not_measured
 from scratchcard.evidence.checklist import SOURCE, checklist
@@ -115,7 +116,8 @@ def report(rows: Rows, path: str | Path) -> Path:
     )
     path = Path(path)
     try:
-        path.write_text(page, encoding="utf-8")
+        with written_whole(path) as part:
+            part.write_text(page, encoding="utf-8")
     except OSError as error:
         raise ValueError(f"the report cannot be written to {path}: {error.strerror}; give another place") from error
     return path

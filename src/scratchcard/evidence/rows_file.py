@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from scratchcard.atomic import written_whole
 from scratchcard.earlier import as_today
 from scratchcard.row import FORMAT, Frozen, Row, Rows, StudySpec
 
@@ -80,7 +81,8 @@ def write_lines(lines: Iterable[str], path: str | Path) -> Path:
         file.write("".join(f"{line}\n" for line in lines).encode())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(packed.getvalue())
+        with written_whole(path) as part:
+            part.write_bytes(packed.getvalue())
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.strerror}; give another place") from error
     return path

@@ -8,11 +8,12 @@ from statistics import fmean
 import altair as alt
 
 from scratchcard.evidence.connectivity import advice, by_step, said
-from scratchcard.evidence.figures.chart import Figure, Style, arrows, axis, edged, finished, outside, tooltip
+from scratchcard.evidence.figures.chart import Figure, Style, arrows, axis, edged, finished, outside, tooltip, unchecked
 from scratchcard.evidence.figures.looks import GREY, INK, LEVELS, OTHERS, TICKET, Look
 from scratchcard.row import Connectivity
 
 
+@unchecked
 def lines_figure(found: Connectivity) -> Figure:
     """Error along the straight line between the two ends, one line per step (Frankle et al. 2020, Fig. 2)."""
     steps = by_step(found)
@@ -59,6 +60,7 @@ def lines_figure(found: Connectivity) -> Figure:
     return Figure("lines", "Between two data orders", caption, spec, ["apart from", "share", what, "range"], table)
 
 
+@unchecked
 def instability_figure(found: Connectivity) -> Figure:
     """Instability against the step at which the trainings part (Frankle et al. 2020, Fig. 3)."""
     steps = by_step(found)

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from scratchcard.evidence.emergence import emerged
 from scratchcard.evidence.figures.anatomy import anatomy_figures
-from scratchcard.evidence.figures.chart import Figure
+from scratchcard.evidence.figures.chart import Figure, unchecked
 from scratchcard.evidence.figures.density import metric_figures, overview_figure, stop_figures
 from scratchcard.evidence.figures.emergence import emergence_figures
 from scratchcard.evidence.figures.forest import arms_figure, difference_figure
@@ -29,6 +29,7 @@ CURVES = 5
 """Tickets whose learning curves are drawn, the one at the primary level among them."""
 
 
+@unchecked
 def figures_of_study(rows: Rows) -> list[Figure]:
     """The figures that compare methods, and those about size and speed where whole units were cut."""
     lines, study = _lines(rows), rows.study
@@ -43,6 +44,7 @@ def figures_of_study(rows: Rows) -> list[Figure]:
     return figures
 
 
+@unchecked
 def figures_of_method(rows: Rows, said: MethodVerdict) -> list[Figure]:
     """The figures of one method; those without anything to show are left out."""
     study, method, primary = rows.study, said.method, said.level

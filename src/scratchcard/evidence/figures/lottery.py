@@ -18,6 +18,7 @@ from scratchcard.evidence.figures.chart import (
     tooltip,
     typical,
     window,
+    unchecked,
 )
 from scratchcard.evidence.figures.looks import GREY, OTHERS, TICKET
 from scratchcard.evidence.lottery import Drawn, interval
@@ -25,6 +26,7 @@ from scratchcard.evidence.summary import covers
 from scratchcard.row import StudySpec
 
 
+@unchecked
 def lottery_figure(lottery: Sequence[Drawn], study: StudySpec) -> Figure:
     """One mark per structure and rate, with its interval (Liu et al. 2019, Rethinking, Fig. 7)."""
     factor, unit = (100, ", pp") if study.metric_is_fraction else (1, "")
