@@ -96,7 +96,7 @@ def test_methods_that_cut_whole_units_are_asked_for_by_label_with_their_controls
     assert {row.status for row in rows} == {"done"}
     arms = ["fine-tune-full-schedule", "scratch-b", "scratch-e", "ticket"]
     for method in ("early-bird", "l1-filters", "slimming"):
-        own = {"slimming": ["search", "uniform-width"], "early-bird": ["re-init", "uniform-width"]}.get(method, [])
+        own = {"slimming": ["search", "uniform-width"], "early-bird": ["uniform-width"]}.get(method, [])
         assert sorted(row.arm for row in rows if row.method == method) == sorted([*arms, *own])
     assert (tmp_path / "report.html").exists()
 

@@ -414,8 +414,8 @@ def test_the_usual_controls_are_those_that_fit():
     assert usual(IMP()) == usual(IMP(rewind=5)) == lotteries | longer
     assert usual(IMP(between="fine-tune")) == usual(IMP(between="lr-rewind")) == {"scratch-e", "scratch-b"} | longer
     assert usual(Slimming(), EarlyBird()) == set(RETHINKING) | longer
-    assert usual(FilterPruning()) == set(RETHINKING) - {"re-init", "uniform-width"} | longer
-    assert usual(Slimming(), IMP()) == lotteries | set(RETHINKING) - {"re-init"} | longer
+    assert usual(FilterPruning()) == set(RETHINKING) - {"uniform-width"} | longer
+    assert usual(Slimming(), IMP()) == lotteries | set(RETHINKING) | longer
     assert {arm.label for arm in Study(regression(), RECIPE, [IMP()], "all").controls} >= {"scratch-e", "guided"}
 
 

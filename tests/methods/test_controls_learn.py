@@ -40,6 +40,7 @@ def short(method):
         pytest.param(name, label, marks=() if (name, label) in QUICK else pytest.mark.heavy)
         for name in TASKS
         for label in EVERY
+        if (name, label) != ("planted", "imp-only-conv")  # it has none
     ],
 )
 def test_every_usual_control_of_every_method_ends_above_chance(name, label, tmp_path):
@@ -51,9 +52,6 @@ def test_every_usual_control_of_every_method_ends_above_chance(name, label, tmp_
     controls = {row.arm: row for row in rows if row.arm not in ("dense", "ticket", "search", "continued")}
     assert "dense-for-the-search" in controls or "dense-for-the-search" in study.spec.methods[label].left_out
     for arm, row in controls.items():
-        if row.curve.steps[0] == row.curve.steps[-1]:
-            assert (arm, label[:10]) == ("re-init", "early-bird"), "only where the search never settled"
-            continue
         gain = row.end.test_metric - constant if name == "digits" else 1 - row.end.test_metric / constant
         assert gain > 0.1, (arm, row.end.test_metric, constant)
 

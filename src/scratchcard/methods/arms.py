@@ -346,7 +346,7 @@ ARMS: dict[str, Arm] = {
 
 USUAL = ("fresh-init", "random-mask-layerwise", "random-mask-global")
 """The controls that a study runs on tickets of initial or rewound weights when none are named."""
-RETHINKING = ("fine-tune-full-schedule", "re-init", "scratch-e", "scratch-b", "uniform-width")
+RETHINKING = ("fine-tune-full-schedule", "scratch-e", "scratch-b", "uniform-width")
 """Those that it runs on tickets that inherit trained weights (Liu et al. 2019, Rethinking, sections 3 and 4)."""
 PAPER = (*USUAL, "own-init-resample", "noise-0.5", "noise-1", "noise-2", "noise-3")
 """The controls of Frankle & Carbin 2019: sections 2-4, App. E, F.3, F.7."""

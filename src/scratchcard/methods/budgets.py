@@ -54,7 +54,8 @@ class ReInit:
     """The ticket's structure from fresh weights of its own size, trained exactly as the ticket: only weights differ.
 
     Of tickets that go on with their search's schedule: the rest of it, from the step of the draw, beginning with the
-    scaling factors that the search began with. Training early-bird tickets without loading their weights, as the
+    scaling factors that the search began with. Where little is left of it, or only its small rates, fresh weights
+    learn next to nothing: so it is run where it is asked for by name, and scratch-E is usual. Training early-bird tickets without loading their weights, as the
     released code of You et al. 2020 does, is this arm.
     """
 
