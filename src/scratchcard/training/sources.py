@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from scratchcard.training.data import Data
@@ -58,6 +56,10 @@ def digits(validation: int | float = 144, split_seed: int = 0) -> Data:
 
     The test split is always the same 360, stratified by class (scikit-learn's `train_test_split`, seed 0).
     """
+    # imported when used: it takes as long as torch, in every process of every study
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     raw: Any = load_digits()
     images = torch.tensor(raw.images / 16, dtype=torch.float32)[:, None]
     labels = torch.tensor(raw.target, dtype=torch.int64)
