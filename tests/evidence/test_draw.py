@@ -12,15 +12,19 @@ from scratchcard.evidence.verdict import judge
 from scratchcard.row import Rows
 
 ROWS = make_rows(levels=2, seeds=2, anatomy=True)
-FIGURES = {figure.name: figure for said in judge(ROWS).methods for figure in figures_of_method(ROWS, said)}
 NASTY = '</script><img src=x onerror="alert(1)">\x07\'"&'
 
 
-def test_every_figure_of_the_report_is_a_file(tmp_path):
+@pytest.fixture(scope="module")
+def figures():
+    return {figure.name: figure for said in judge(ROWS).methods for figure in figures_of_method(ROWS, said)}
+
+
+def test_every_figure_of_the_report_is_a_file(tmp_path, figures):
     written = draw(ROWS, tmp_path / "new" / "figures")
-    assert [path.name for path in written] == [f"imp_{name}.svg" for name in FIGURES]
+    assert [path.name for path in written] == [f"imp_{name}.svg" for name in figures]
     assert sorted(written) == sorted((tmp_path / "new" / "figures").iterdir())
-    for path, figure in zip(written, FIGURES.values(), strict=True):
+    for path, figure in zip(written, figures.values(), strict=True):
         root = ElementTree.parse(path).getroot()
         wide = figure.name in ("layers", "initial-weights", "movement", "connections-in", "connections-out")
         assert float(root.attrib["width"]) == pytest.approx(672 if wide else 336, rel=0.05), figure.name
@@ -29,13 +33,13 @@ def test_every_figure_of_the_report_is_a_file(tmp_path):
         assert fonts == {"Liberation Sans, Arial, Helvetica, sans-serif"}
 
 
-def test_pdf_and_png_have_the_size_of_a_column_of_a_paper():
-    pdf = picture(FIGURES["metric"], "pdf")
+def test_pdf_and_png_have_the_size_of_a_column_of_a_paper(figures):
+    pdf = picture(figures["metric"], "pdf")
     box = re.search(rb"MediaBox \[0 0 ([\d.]+) [\d.]+\]", pdf)
     assert box
     assert float(box[1]) == pytest.approx(3.5 * 72, rel=0.01)
     assert b"LiberationSans" in pdf, "the font is in the file"
-    image = Image.open(BytesIO(picture(FIGURES["metric"], "png")))
+    image = Image.open(BytesIO(picture(figures["metric"], "png")))
     assert image.info["dpi"] == pytest.approx((300, 300), rel=0.01)
     assert image.width == pytest.approx(3.5 * 300, rel=0.01)
     assert image.convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 255)

@@ -1,5 +1,6 @@
 import json
 import re
+from functools import cache
 from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
@@ -42,7 +43,11 @@ from scratchcard.row import Connectivity, Path, Rows
 LONGER = ["dense-for-the-search", "dense-times-3", "dense-times-10"]
 KNOWN = list(dict.fromkeys(["dense", "ticket", *EVERY_CONTROL, *EVERY_OF_UNITS, *LONGER]))
 ROWS = make_rows(anatomy=True)
-MANY = make_rows(levels=4, controls=EVERY_CONTROL)
+
+
+@cache
+def of_many():
+    return make_rows(levels=4, controls=EVERY_CONTROL)
 
 
 def drawn(rows) -> dict[str, Figure]:
@@ -57,7 +62,7 @@ def full():
 
 @pytest.fixture(scope="module")
 def many():
-    return drawn(MANY)
+    return drawn(of_many())
 
 
 def valid(figure):
@@ -128,8 +133,8 @@ def test_eight_methods_look_different():
 
 def test_every_arm_stands_in_the_forest_with_its_mean_interval_and_n(many):
     values = {entry["arm"]: entry for entry in many["arms"].spec["data"]["values"]}
-    assert list(values) == MANY.study.arms
-    for mean in arm_means(MANY, "imp", 4):
+    assert list(values) == of_many().study.arms
+    for mean in arm_means(of_many(), "imp", 4):
         entry = values[mean.arm]
         assert entry["n"] == mean.n
         assert (entry["mean"], entry["low"], entry["high"]) == pytest.approx(
@@ -215,12 +220,14 @@ def test_movement_and_connections_are_shares_that_add_up(full):
             assert total == pytest.approx(100, abs=0.2)
 
 
-SMALL_CHARTS = drawn(make_rows(levels=1, seeds=1, anatomy=True))["movement"]
+@cache
+def small_charts():
+    return drawn(make_rows(levels=1, seeds=1, anatomy=True))["movement"]
 
 
 @given(st.integers(280, 1600))
 def test_small_charts_fit_the_width_they_are_given(width):
-    spec = sized(SMALL_CHARTS.spec, width)
+    spec = sized(small_charts().spec, width)
     columns, cell = spec["columns"], spec["spec"]["width"]
     assert 1 <= columns <= 3
     assert columns * cell + (columns - 1) * spec["spacing"] < width
@@ -311,17 +318,19 @@ def name_of(entry):
 
 
 STUDIES = {
-    "two seeds": far_apart(make_rows(levels=2, seeds=2, accidents=False)),
-    "a loss": as_loss(far_apart(make_rows(levels=2, seeds=2, accidents=False))),
-    "one level": make_rows(levels=1, seeds=3, accidents=False),
-    "collapsed": make_rows(levels=7, seeds=2, controls=["fresh-init", "random-mask-layerwise", "inverted-scores"]),
-    "trained longer": with_longer(make_rows(levels=3, seeds=3)),
+    "two seeds": lambda: far_apart(make_rows(levels=2, seeds=2, accidents=False)),
+    "a loss": lambda: as_loss(far_apart(make_rows(levels=2, seeds=2, accidents=False))),
+    "one level": lambda: make_rows(levels=1, seeds=3, accidents=False),
+    "collapsed": lambda: make_rows(
+        levels=7, seeds=2, controls=["fresh-init", "random-mask-layerwise", "inverted-scores"]
+    ),
+    "trained longer": lambda: with_longer(make_rows(levels=3, seeds=3)),
 }
 
 
 @pytest.mark.parametrize("rows", STUDIES.values(), ids=STUDIES)
 def test_nothing_goes_beyond_an_axis_without_an_arrow_that_has_its_numbers(rows):
-    for figure in drawn(rows).values():
+    for figure in drawn(rows()).values():
         lost, arrows = beyond(figure)
         pointed = {(side, name_of(entry)) for side, entry in arrows}
         # an arm of the forest whose mean itself is off the axis has its own arrow, with the mean beside it
@@ -409,7 +418,7 @@ def test_learning_curves_have_an_arrow_where_they_cross_the_edge(full):
 
 
 def test_a_study_of_one_level_draws_the_range_of_every_arm_side_by_side():
-    rows = STUDIES["one level"]
+    rows = STUDIES["one level"]()
     figures = drawn(rows)
     for name, read in (("metric", lambda line: line.end), ("early-stop", lambda line: line.stop_step)):
         figure, factor = figures[name], 100 if name == "metric" else 1

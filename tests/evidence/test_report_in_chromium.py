@@ -1,5 +1,6 @@
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,19 +16,47 @@ from scratchcard.evidence.report import report
 from scratchcard.evidence.verdict import judge
 from scratchcard.row import Rows
 
-FEW = make_rows(levels=3, accidents=False)
 NASTY = '</script><img src=x onerror="alert(1)"><svg onload="alert(2)">'
-HOSTILE = make_rows(
-    seeds=1, levels=2, task=NASTY, metric=NASTY, data="x" * 300, method=["m" * 80, NASTY], anatomy=True,
-    shapes={NASTY: (9, 9), "l" * 90: (9, 9)}, controls=[NASTY, "'] + alert(3) + ['"],
-)  # fmt: skip
-MANY = make_rows(levels=7, seeds=2, controls=EVERY_CONTROL, control_levels=[3, 7], anatomy=True)
-SMALL = make_rows(
-    levels=3, seeds=2, method=["slimming", "early-bird", "early-bird-drawn-at-end"], controls=OF_UNITS,
-    control_levels=[3], structured=True, shapes={f"features.{at}.weight": (64, 576) for at in range(9)},
-)  # fmt: skip
-ONE_LEVEL = with_longer(as_loss(far_apart(make_rows(levels=1, seeds=2))))
-MIXED = with_longer(masked_beside(SMALL))
+
+
+@cache
+def few():
+    return make_rows(levels=3, accidents=False)
+
+
+def begun():
+    return Rows(few()[:4], few().study)
+
+
+def hostile():
+    return make_rows(
+        seeds=1, levels=2, task=NASTY, metric=NASTY, data="x" * 300, method=["m" * 80, NASTY], anatomy=True,
+        shapes={NASTY: (9, 9), "l" * 90: (9, 9)}, controls=[NASTY, "'] + alert(3) + ['"],
+    )  # fmt: skip
+
+
+@cache
+def many():
+    return make_rows(levels=7, seeds=2, controls=EVERY_CONTROL, control_levels=[3, 7], anatomy=True)
+
+
+@cache
+def small():
+    return make_rows(
+        levels=3, seeds=2, method=["slimming", "early-bird", "early-bird-drawn-at-end"], controls=OF_UNITS,
+        control_levels=[3], structured=True, shapes={f"features.{at}.weight": (64, 576) for at in range(9)},
+    )  # fmt: skip
+
+
+@cache
+def one_level():
+    return with_longer(as_loss(far_apart(make_rows(levels=1, seeds=2))))
+
+
+def mixed():
+    return with_longer(masked_beside(small()))
+
+
 AXE = Path(os.environ.get("SCRATCHCARD_AXE", Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"))
 
 pytestmark = [
@@ -57,11 +86,11 @@ return {
 @pytest.mark.parametrize("width", [390, 768, 1400])
 @pytest.mark.parametrize(
     "rows",
-    [make_rows(anatomy=True), Rows(FEW[:4], FEW.study), HOSTILE, MANY, SMALL, ONE_LEVEL, MIXED],
+    [lambda: make_rows(anatomy=True), begun, hostile, many, small, one_level, mixed],
     ids=["full", "begun", "small, with hostile names", "every control", "whole units cut", "one level", "masked too"],
 )
 def test_every_figure_is_drawn_without_errors_and_nothing_scrolls_sideways(tmp_path, rows, width):
-    seen, console = browse(tmp_path, rows, width, MEASURE)
+    seen, console = browse(tmp_path, rows(), width, MEASURE)
     assert console == []
     assert seen["figures"] == seen["drawn"] == seen["named"] == seen["tables"] >= 4
     assert seen["marks"] > 40
@@ -70,7 +99,7 @@ def test_every_figure_is_drawn_without_errors_and_nothing_scrolls_sideways(tmp_p
     assert seen["needed"] <= width
 
 
-@pytest.mark.parametrize("rows", [MANY, SMALL, ONE_LEVEL], ids=["every control", "whole units cut", "one level"])
+@pytest.mark.parametrize("rows", [many, small, one_level], ids=["every control", "whole units cut", "one level"])
 def test_every_colour_of_a_figure_turns_with_the_page_and_print_stays_light(tmp_path, rows):
     script = """
     const colours = () => [...page.querySelectorAll(".plot svg.marks *")].flatMap(
@@ -80,7 +109,7 @@ def test_every_colour_of_a_figure_turns_with_the_page_and_print_stays_light(tmp_
     page.getElementById("theme").click();
     return { light: [...new Set(lit.map(String))], dark: [...new Set(colours().map(String))],
              said: page.getElementById("theme").textContent };"""
-    seen, _ = browse(tmp_path, rows, 1400, script)
+    seen, _ = browse(tmp_path, rows(), 1400, script)
 
     def of(pairs):
         named = (pair.split(",", 1) for pair in pairs)
@@ -113,7 +142,7 @@ def test_another_size_is_chosen_with_one_list_and_stays_chosen_when_the_page_cha
     await wait(4000);
     return { options: [...list.options].map((option) => option.text), before, after,
              kept: titled("latency, ms (log scale)"), lists: page.querySelectorAll("select").length };"""
-    seen, console = browse(tmp_path, SMALL, 1400, script)
+    seen, console = browse(tmp_path, small(), 1400, script)
     assert console == []
     assert seen["options"] == ["parameters", "multiply-accumulates", "latency, ms"]
     assert seen["before"]["titled"]
@@ -124,7 +153,7 @@ def test_another_size_is_chosen_with_one_list_and_stays_chosen_when_the_page_cha
 
 
 def test_print_is_light_also_from_a_dark_screen(tmp_path):
-    page = report(FEW, tmp_path / "report.html").as_uri()
+    page = report(few(), tmp_path / "report.html").as_uri()
     for scheme in "01":
         words = [f"--blink-settings=preferredColorScheme={scheme}", "--no-pdf-header-footer"]
         chromium(tmp_path, *words, f"--print-to-pdf={tmp_path / scheme}", "--virtual-time-budget=20000", page)
@@ -134,14 +163,14 @@ def test_print_is_light_also_from_a_dark_screen(tmp_path):
 
 
 def test_the_page_gives_figures_the_widths_that_files_have(tmp_path):
-    (said,) = judge(MANY).methods
-    small = {f.name: f.spec for f in figures_of_method(MANY, said) if f.name in ("movement", "metric-mask")}
+    (said,) = judge(many()).methods
+    specs = {f.name: f.spec for f in figures_of_method(many(), said) if f.name in ("movement", "metric-mask")}
     widths = [300, 354, 500, 672, 704, 1076]
     script = f"""
     const spec = (name) => JSON.parse(page.getElementById("figure-1-" + name).textContent);
-    return {list(small)}.map((name) => {widths}.map((width) => inside.sized(spec(name), width)));"""
-    seen, _ = browse(tmp_path, MANY, 1400, script)
-    assert seen == [[sized(spec, width) for width in widths] for spec in small.values()]
+    return {list(specs)}.map((name) => {widths}.map((width) => inside.sized(spec(name), width)));"""
+    seen, _ = browse(tmp_path, many(), 1400, script)
+    assert seen == [[sized(spec, width) for width in widths] for spec in specs.values()]
 
 
 @pytest.mark.skipif(

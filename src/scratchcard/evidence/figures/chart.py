@@ -22,6 +22,26 @@ CELL, GAP, SIDE, ACROSS = 190, 26, 50, 3
 """Of a figure with one small chart per layer: their least width, the gap between them, the room of their vertical
 axis and of what juts out at the right (all in pixels), and the most of them side by side."""
 
+CONFIG = {
+    "font": FONT,
+    "axis": {
+        "domainColor": GREY,
+        "gridColor": RULE,
+        "tickColor": GREY,
+        "labelColor": GREY,
+        "titleColor": INK,
+        "labelFontSize": 12,
+        "titleFontSize": 12.5,
+        "titleLimit": 300,
+        "titleFontWeight": "normal",
+        "titlePadding": 10,
+    },
+    "axisY": {"domain": False, "ticks": False, "tickCount": 6},
+    "header": {"labelColor": INK, "labelFontSize": 12.5},
+    "title": {"color": INK},
+}
+"""How every figure looks."""
+
 unchecked = debug_mode(False)
 """Decorates what draws: the charts are ours, a test holds each against the schema, and to do so with every part of
 every figure would be half of the time of a report."""
@@ -137,52 +157,34 @@ def finished(
         above: Written over the small charts in place of a title of their vertical axis.
         below: Lines written under everything else, in small letters; under `above` where that is given.
     """
-    # the values are put in last, for every step before would copy and check them
-    chart = alt.layer(*layers, data=alt.Data(values=[])).properties(height=height)
+    # what is no layer is put in last, for every step before would copy and check all that is there
+    chart = alt.layer(*layers, data=alt.Data(values=[]))
     if style:
         chart = chart.add_params(style.pick)
+    small: dict[str, Any] = {"anchor": "start", "fontWeight": "normal", "offset": 12}
+    about: dict[str, Any] = {"description": description, "background": "white"}
     if per:
         field, order = per
         header = alt.Header(title=None, labelAnchor="start", labelLimit=alt.ExprRef("cell"), labelPadding=6)
         if any("\n" in name for name in order):
             header["labelExpr"] = "split(datum.label, '\\n')"
-        chart = chart.properties(width=CELL).facet(
+        chart = chart.properties(width=CELL, height=height).facet(
             facet=alt.Facet(f"{field}:N", sort=list(order), header=header), columns=ACROSS, spacing=GAP
         )
-        chart = chart.resolve_axis(x="independent")
+        about["resolve"] = {"axis": {"x": "independent"}}
     else:
-        chart = chart.properties(width=1000, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
-    small: dict[str, Any] = {"anchor": "start", "fontWeight": "normal", "offset": 12}
+        about |= {"width": 1000, "height": height, "autosize": {"type": "fit-x", "contains": "padding"}}
     if above:
         under = {"subtitle": list(below), "subtitleFontSize": 11, "subtitleColor": GREY} if below else {}
-        chart = chart.properties(title=alt.TitleParams(above, fontSize=12.5, **small, **under))
+        about["title"] = {"text": above, "fontSize": 12.5, **small, **under}
     elif below:
-        chart = chart.properties(
-            title=alt.TitleParams(list(below), orient="bottom", frame="bounds", fontSize=11, color=GREY, **small)
-        )
-    chart = (
-        chart.properties(description=description, background="white")
-        .add_params(alt.param("room", value=1000), alt.param("cell", value=CELL))
-        .configure(font=FONT)
-        .configure_view(stroke=None)
-        .configure_axis(
-            domainColor=GREY,
-            gridColor=RULE,
-            tickColor=GREY,
-            labelColor=GREY,
-            titleColor=INK,
-            labelFontSize=12,
-            titleFontSize=12.5,
-            titleLimit=300,
-            titleFontWeight="normal",
-            titlePadding=10,
-        )
-        .configure_axisY(domain=False, ticks=False, tickCount=6)
-        .configure_legend(labelFontSize=12, labelColor=INK, columnPadding=14, offset=36 if style and not per else 18)
-        .configure_header(labelColor=INK, labelFontSize=12.5)
-        .configure_title(color=INK)
-    )
-    return {**chart.to_dict(validate=False), "data": {"values": [_rounded(entry) for entry in values]}}
+        about["title"] = {"text": list(below), "orient": "bottom", "frame": "bounds", "fontSize": 11, "color": GREY}
+        about["title"] |= small
+    spec = chart.to_dict(validate=False)
+    legend = {"labelFontSize": 12, "labelColor": INK, "columnPadding": 14, "offset": 36 if style and not per else 18}
+    params = [*spec.get("params", []), {"name": "room", "value": 1000}, {"name": "cell", "value": CELL}]
+    config = {**spec["config"], **CONFIG, "view": {**spec["config"]["view"], "stroke": None}, "legend": legend}
+    return {**spec, **about, "params": params, "config": config, "data": {"values": [_rounded(one) for one in values]}}
 
 
 def _rounded(entry: dict[str, Any]) -> dict[str, Any]:
