@@ -11,10 +11,10 @@ mnist: .venv/installed-data
 	$(BIN)/scratchcard study mnist --store runs/mnist --report mnist.html
 
 test: .venv/installed-test lint
-	$(BIN)/python -m pytest --durations=10
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
 
 test-all: .venv/installed-test lint
-	$(BIN)/python -m pytest -m "heavy or not heavy" --durations=20
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "heavy or not heavy" --durations=20
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
