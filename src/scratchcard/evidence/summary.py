@@ -95,7 +95,7 @@ def _line(method: str, level: int, arm: str, group: Sequence[Row]) -> Line:
         method=method,
         level=level,
         arm=arm,
-        density=fmean(row.density for row in group),
+        density=fmean(row.density for row in done or group),  # one that failed may not have come to have its mask
         seeds=len({row.seed for row in done}),
         runs=len(done),
         lost=len(group) - len(done),

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import replace
 from itertools import zip_longest
-from statistics import fmean
 
 from scratchcard.evidence.emergence import emerged
 from scratchcard.evidence.figures.anatomy import anatomy_figures
@@ -19,7 +16,7 @@ from scratchcard.evidence.figures.tradeoff import trade_off_figure
 from scratchcard.evidence.figures.widths import widths_figure
 from scratchcard.evidence.inside import inside, layer_densities
 from scratchcard.evidence.means import arm_means
-from scratchcard.evidence.summary import Line, around, finished, learning_curves, summarise
+from scratchcard.evidence.summary import around, learning_curves, summarise
 from scratchcard.evidence.tradeoff import timing_conditions, trade_off, units_were_cut
 from scratchcard.evidence.verdict import MethodVerdict
 from scratchcard.evidence.widths import widths
@@ -32,7 +29,7 @@ CURVES = 5
 @unchecked
 def figures_of_study(rows: Rows) -> list[Figure]:
     """The figures that compare methods, and those about size and speed where whole units were cut."""
-    lines, study = _lines(rows), rows.study
+    lines, study = summarise(rows), rows.study
     figures = []
     seen = any(line.arm == "ticket" and line.metric(study) for line in lines)
     if len(study.methods) > 1 and seen:
@@ -48,7 +45,7 @@ def figures_of_study(rows: Rows) -> list[Figure]:
 def figures_of_method(rows: Rows, said: MethodVerdict) -> list[Figure]:
     """The figures of one method; those without anything to show are left out."""
     study, method, primary = rows.study, said.method, said.level
-    lines = [line for line in _lines(rows) if line.arm == "dense" or line.method == method]
+    lines = [line for line in summarise(rows) if line.arm == "dense" or line.method == method]
     figures = []
     if any(c.n for c in said.comparisons):
         figures.append(difference_figure(said.comparisons, study))
@@ -67,12 +64,3 @@ def figures_of_method(rows: Rows, said: MethodVerdict) -> list[Figure]:
     if found := inside(rows, method, primary):
         figures += anatomy_figures(found)
     return figures
-
-
-def _lines(rows: Rows) -> list[Line]:
-    """The lines of a study at the densities of finished runs: a run that failed may not have come to have its mask."""
-    densities: dict[tuple[str, int, str], list[float]] = defaultdict(list)
-    for row in finished(rows):
-        densities[row.method, row.level, row.arm].append(row.density)
-    lines = [(line, densities[line.method, line.level, line.arm]) for line in summarise(rows)]
-    return [replace(line, density=fmean(found)) if found else line for line, found in lines]

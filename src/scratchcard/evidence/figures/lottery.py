@@ -17,8 +17,8 @@ from scratchcard.evidence.figures.chart import (
     outside,
     tooltip,
     typical,
-    window,
     unchecked,
+    window,
 )
 from scratchcard.evidence.figures.looks import GREY, OTHERS, TICKET
 from scratchcard.evidence.lottery import Drawn, interval
