@@ -186,9 +186,9 @@ def test_a_damaged_snapshot_is_trained_again_bit_for_bit(finished: Path, whole: 
         assert started(study) == 2 + 4, "dense network and first ticket again, and all of the second round"
     for path in whole.glob("snapshots/*/*.safetensors"):
         assert (finished / path.relative_to(whole)).read_bytes() == path.read_bytes()
-    assert {row["id"]: row for row in plain(read(whole)[0])}.items() <= {
-        row["id"]: row for row in plain(read(finished)[0])
-    }.items()
+    # the rows say by how many rounds the method was asked this time; all that was measured is the same
+    again = {row["id"]: row for row in plain(read(finished)[0])}
+    assert all(row == {**again[row["id"]], "method_fields": row["method_fields"]} for row in plain(read(whole)[0]))
 
 
 @pytest.mark.parametrize("how", [*SPOILT, "a digit", "another study's"])
