@@ -24,16 +24,16 @@ def check_fields(record: Any, names: Collection[str] = ()) -> None:
     texts a field may hold is for its owner to say.
 
     Args:
-        record: a dataclass.
+        record: a dataclass; anything else declares nothing.
         names: of the fields to look at; () for all.
 
     Raises:
         ValueError: naming every such field, what was seen and what is needed.
     """
-    hints = _hints(type(record))
+    hints = _hints(type(record)) if dataclasses.is_dataclass(record) else {}
     wrong = [
         f"{field.name} must be {needed(hints[field.name])}, got {seen(getattr(record, field.name))}"
-        for field in dataclasses.fields(record)
+        for field in (dataclasses.fields(record) if hints else ())
         if field.name in (names or hints) and not fits(getattr(record, field.name), hints[field.name])
     ]
     if wrong:

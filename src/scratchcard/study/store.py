@@ -254,8 +254,8 @@ class Store:
         declared = [(study, found) for study in self._ids("studies") if (found := self._declaration(study)) is not None]
         declared.sort(key=lambda pair: (pair[1].declared, self._written(*pair), pair[0]), reverse=True)
         return [
-            as_today(Rows([row for run in study.runs if (row := self.row(run)) is not None], study.spec))
-            for _, study in declared
+            as_today(Rows([row for run in one.runs if (row := self.row(run)) is not None], one.spec, str(self.folder)))
+            for _, one in declared
         ]
 
     def _declaration(self, study: str) -> Declaration | None:
