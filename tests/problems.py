@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from scratchcard.methods.ticket import Method, Ticket
 from scratchcard.networks.zoo.preresnet import PreBottleneck
 from scratchcard.study.execute import Trainings
+from scratchcard.study.jobs import Asked
 from scratchcard.study.store import Store
 from scratchcard.study.study import Study
 from scratchcard.study.tickets import keep
-from scratchcard.study.workers import Asked
 from scratchcard.training.data import Data
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.sources import load_data

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from scratchcard.row import Rows as Rows
     from scratchcard.study.budget import Budget as Budget
     from scratchcard.study.connectivity import Stability as Stability
+    from scratchcard.study.handover import export as export
     from scratchcard.study.named import named_study as named_study
     from scratchcard.study.study import Study as Study
     from scratchcard.study.study import read as read
@@ -104,6 +105,7 @@ _HOMES = {
     "compact": "networks.compact",
     "compact_rounded": "networks.rounding",
     "draw": "evidence.draw",
+    "export": "study.handover",
     "export_onnx": "networks.exported",
     "export_program": "networks.exported",
     "find_sites": "networks.sites",

@@ -36,7 +36,8 @@ def as_today(rows: Rows) -> Rows:
     arms = [name for arm in study.arms for name in _names(arm, renamed, kept)]
     draws = {name: n for arm, n in study.replicates.items() for name in _names(arm, renamed, kept)}
     declared = study.model_copy(update={"methods": methods, "arms": arms, "replicates": draws})
-    return Rows([row.model_copy(update={"arm": _name(row, methods)}) for row in rows], declared)
+    today = [row.model_copy(update={"arm": _name(row, methods)}) for row in rows]
+    return Rows(today, declared, rows.store, rows.asked_by)
 
 
 def _names(arm: str, renamed: dict[str, str], kept: set[str]) -> list[str]:

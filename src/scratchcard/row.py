@@ -276,6 +276,8 @@ class StudySpec(Frozen):
     task_digest: str
     data: str
     """One line about the data: name, split sizes, split seed."""
+    data_digest: str | None = None
+    """Of the data, which is part of `task_digest`; None in studies declared before this was recorded."""
     metric: str
     higher_is_better: bool
     metric_is_fraction: bool
@@ -310,7 +312,8 @@ class StudySpec(Frozen):
     """Which point of a run the comparisons read."""
     margin: float = Field(gt=0)
     margin_kind: Literal["absolute", "relative"]
-    """absolute: in the metric's own unit (0.005 = half a percentage point); relative: a fraction of the dense mean."""
+    """absolute: in the metric's own unit (0.005 = half a percentage point, or 1 % of what there is to be learnt of an
+    unbounded one); relative: a fraction of the dense mean."""
     time_margin: float = Field(default=0.1, gt=0)
     """A ticket's training time is commensurate when its early-stop step is at most (1 + this) x the dense one's."""
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
@@ -356,9 +359,11 @@ class Connectivity(Frozen):
 class Rows(Sequence[Row]):
     """The rows of one study, with what the study declared before they were run."""
 
-    def __init__(self, rows: Sequence[Row], study: StudySpec) -> None:
+    def __init__(self, rows: Sequence[Row], study: StudySpec, store: str = "", asked_by: Any = None) -> None:
+        """`store`: the folder that they were read from; `asked_by`: the `Study` that gave them, where one did."""
         self._rows = list(rows)
         self.study = study
+        self.store, self.asked_by = store, asked_by
 
     @overload
     def __getitem__(self, index: int) -> Row: ...

@@ -32,6 +32,7 @@ import scratchcard as sc
 from problems import one_thread
 from scratchcard.networks.forward import state_digest
 from scratchcard.study.store import Store
+from scratchcard.study.tickets import Facts
 from scratchcard.training.data import order
 
 STEPS, BATCH, LR, MOMENTUM, DECAY = 25, 16, 0.1, 0.9, 0.01
@@ -123,7 +124,7 @@ def dense_and_tickets(rows: sc.Rows, method: str, seed: int) -> tuple[sc.Row, li
 
 
 def mask_on_disk(store: Store, row: sc.Row) -> dict[str, np.ndarray]:
-    _, tensors = store.ticket(row.id)
+    _, tensors = store.ticket(row.id, Facts)
     return {name: tensors[name].numpy() for name in RATES}
 
 

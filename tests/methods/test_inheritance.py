@@ -17,10 +17,10 @@ from scratchcard.methods.fit import refusal
 from scratchcard.methods.slimming import Slimming
 from scratchcard.methods.soft_filters import SoftFilterPruning
 from scratchcard.networks.forward import read_state, state_digest
+from scratchcard.study.jobs import run_chain, run_dense
 from scratchcard.study.store import Store
 from scratchcard.study.study import Study
 from scratchcard.study.tickets import kept
-from scratchcard.study.workers import run_chain, run_dense
 from scratchcard.training.loop import train
 from scratchcard.training.recipe import Recipe
 from tiny_study import plain, started
@@ -282,7 +282,7 @@ def test_tickets_that_could_not_be_found_have_rows_at_the_planned_densities_and_
         patch.setattr(Study, "check", lambda self: None)
         dense, *tickets = study.run(workers=1, progress=False)
         assert (dense.status, dense.found, [row.level for row in tickets]) == ("diverged", True, [1, 2])
-        patch.setattr("scratchcard.study.workers.search", lambda *_: asked.append("search") or iter(()))
+        patch.setattr("scratchcard.study.jobs.search", lambda *_: asked.append("search") or iter(()))
         assert started(study) == 0
     assert not asked, "what diverged is not searched again"
     for row in tickets:

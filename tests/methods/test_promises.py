@@ -18,9 +18,9 @@ from scratchcard.methods.imp import IMP
 from scratchcard.methods.ticket import Ticket
 from scratchcard.networks.forward import call, read_state, state_digest
 from scratchcard.networks.subnetwork import MaskedWeights
+from scratchcard.study.jobs import run_chain
 from scratchcard.study.store import Store
 from scratchcard.study.study import Study
-from scratchcard.study.workers import run_chain
 from scratchcard.training.data import Data
 from scratchcard.training.loop import train
 from scratchcard.training.recipe import Recipe

@@ -12,7 +12,7 @@ from scratchcard.methods.early_bird import EarlyBird
 from scratchcard.methods.imp import IMP
 from scratchcard.methods.soft_filters import SoftFilterPruning
 from scratchcard.row import Origin, Rows
-from scratchcard.study import workers
+from scratchcard.study import jobs
 from scratchcard.study.execute import Stopped
 from scratchcard.study.store import Store
 from scratchcard.study.study import Study
@@ -28,7 +28,7 @@ def of(rows, level=None):
 
 def ending(monkeypatch, when):
     """Searches that diverge where `when` says so of their ticket and step."""
-    whole = workers.search
+    whole = jobs.search
 
     def search(trainings, ticket, stops):
         for snapshot in whole(trainings, ticket, stops):
@@ -36,7 +36,7 @@ def ending(monkeypatch, when):
                 raise Stopped("diverged", f"by step {snapshot.step} its loss was nan", "the search")
             yield snapshot
 
-    monkeypatch.setattr(workers, "search", search)
+    monkeypatch.setattr(jobs, "search", search)
 
 
 def test_an_early_bird_that_had_settled_is_there_whatever_ends_the_search_for_the_others(tmp_path, monkeypatch):

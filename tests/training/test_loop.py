@@ -229,13 +229,14 @@ def test_the_evaluation_is_a_mean_over_examples_whatever_the_batches():
         assert evaluate(model, TASK, DATA.validation, recipe) == pytest.approx((wanted, right), rel=1e-6)
 
 
-def test_a_limited_evaluation_looks_at_whole_batches_of_the_first_examples():
-    counted = Metric("examples", lambda outputs, targets: torch.tensor(float(len(targets))))
-    task, recipe = Task("images", make, DATA, metric=counted), Recipe(eval_batch_size=8)
-    assert evaluate(fresh(), task, DATA.train, recipe, limit=9)[1] == 8.0
-    outputs = fresh().eval()(DATA.train.inputs[:16]).detach()
-    first_16 = F.cross_entropy(outputs, DATA.train.targets[:16])
-    assert evaluate(fresh(), task, DATA.train, recipe, limit=9)[0] == pytest.approx(float(first_16), rel=1e-5)
+@pytest.mark.parametrize("size", [1, 4, 8, 1000])
+def test_a_limited_evaluation_looks_at_the_first_examples_whatever_the_batches(size):
+    counted = Metric("first", lambda outputs, targets: targets.double().mean())
+    task, recipe = Task("images", make, DATA, metric=counted), Recipe(eval_batch_size=size)
+    inputs, targets = DATA.train.inputs[:9], DATA.train.targets[:9]
+    seen = evaluate(fresh(), task, DATA.train, recipe, limit=9)
+    first_9 = F.cross_entropy(fresh().eval()(inputs).detach(), targets)
+    assert seen == pytest.approx((float(first_9), float(targets.double().mean())), rel=1e-5)
 
 
 def test_an_evaluation_changes_neither_weights_nor_statistics_nor_the_global_random_state():

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from scratchcard.cli.ends import ended
 from scratchcard.cli.export import export
 from scratchcard.cli.inspect import inspect
 from scratchcard.cli.lottery import lottery
@@ -27,12 +28,4 @@ app.command()(lottery)
 
 def main() -> None:
     """Run the command line."""
-    try:
-        app()
-    except SystemExit as end:
-        if end.code == 130:  # typer's answer to Ctrl-C
-            print("\nscratchcard: stopped; finished runs are safe and the same command continues", file=sys.stderr)
-        raise
-    except ValueError as error:
-        print(f"scratchcard: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(ended(lambda: app(prog_name="scratchcard", standalone_mode=False)))

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from scratchcard.cli.study import DataOptions, options_of
+from scratchcard.cli.terminal import say
 from scratchcard.evidence.verdict import judge
-from scratchcard.study.handover import can_be_handed_over, find_run, hand_over
-from scratchcard.study.named import named_study
+from scratchcard.row import Row, Rows
+from scratchcard.study.handover import Asked, asked_in, can_be_handed_over, find_run, hand_over
 from scratchcard.study.store import Store
 
 
@@ -18,25 +20,47 @@ def export(
     run: Annotated[str, typer.Argument(metavar="ID", help="The run, by the beginning of its id; see --list.")] = "",
     to: Annotated[Path, typer.Option("--to", help="A new or empty folder.")] = Path("exported"),
     task: Annotated[
-        str | None, typer.Option(help="The task, as given to study; default: the one in the study's command.")
+        str | None,
+        typer.Option(help="The task, as given to study; default: the study's own where it is a built-in one."),
     ] = None,
+    data: DataOptions = None,
     listed: Annotated[bool, typer.Option("--list", help="Only list the runs that can be handed over.")] = False,
 ) -> None:
-    """Write a run's network: safetensors and JSON, ONNX, a model card, and ten lines that load it."""
+    """Write a run's network: safetensors and JSON, ONNX, a model card, and ten lines that load it.
+
+    A task file or module is code, and none is run because a store names it: give it with --task.
+    """
     opened = Store(store, create=False)
     if listed or not run:
-        for rows in opened.studies():
-            for row in rows:
-                if can_be_handed_over(row) and row.end is not None:
-                    arm = "" if row.arm in ("dense", "ticket") else f" {row.arm}"
-                    typer.echo(
-                        f"{row.id}  {row.method}{arm}, level {row.level}, density {100 * row.density:.3g} %, "
-                        f"seed {row.seed}: {rows.study.metric} {row.end.test_metric:.4g}"
-                    )
+        _list(opened)
         return
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise ValueError(f"{to} holds something already; give a new or empty folder with --to")
+    if data and task is None:
+        raise ValueError("--data is of the task given with --task; name the task too")
     _, rows = find_run(opened, run)
-    made = hand_over(opened, run, to, None if task is None else named_study(task, {}), str(judge(rows)))
+    asked = asked_in(rows.study.command) if task is None else Asked(task, options_of("--data", data))
+    made = hand_over(opened, run, to, asked.study(), str(judge(rows)), asked)
     for name, size in made.files.items():
-        typer.echo(f"{to / name}: {size:,} bytes")
+        say(f"{to / name}: {size:,} bytes")
+    if made.without:
+        say(f"no ONNX file: {made.without}", err=True)
+
+
+def _list(store: Store) -> None:
+    """Every run that can be handed over, once, under the latest study that it belongs to."""
+    told: set[str] = set()
+    for rows in store.studies():
+        fresh = [row for row in rows if can_be_handed_over(row) and row.id not in told]
+        told |= {row.id for row in fresh}
+        if fresh:
+            say(f"study {rows.study.name}, recorded as `{rows.study.command}`:")
+        for row in fresh:
+            say(_line(row, rows))
+
+
+def _line(row: Row, rows: Rows) -> str:
+    arm = "" if row.arm in ("dense", "ticket") else f" {row.arm}"
+    assert row.end is not None, "what can be handed over has an end"
+    return (
+        f"{row.id}  {row.method}{arm}, level {row.level}, density {100 * row.density:.3g} %, "
+        f"seed {row.seed}: {rows.study.metric} {row.end.test_metric:.4g}"
+    )

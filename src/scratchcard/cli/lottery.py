@@ -12,9 +12,11 @@ import typer
 
 from scratchcard.cli.report import check_place
 from scratchcard.cli.study import DataOptions, Settings, TaskName, end_of, seeds_of, study_of
+from scratchcard.cli.terminal import say
 from scratchcard.evidence.figures.lottery import lottery_figure
 from scratchcard.evidence.lottery import answer, drawn
 from scratchcard.evidence.plate import SUFFIXES, Plate, write_plate
+from scratchcard.study.limits import check_workers
 from scratchcard.study.lottery import compared, lottery_studies
 from scratchcard.study.study import cores
 from scratchcard.words import unknown
@@ -49,24 +51,24 @@ def lottery(
     command = shlex.join(["scratchcard", *sys.argv[1:]])
     base = replace(study_of(task, set_, data), seeds=seeds_of(seeds), store=store, command=command)
     studies = lottery_studies(base, _rates(rates, base.recipe.lr), rounds, rate)
-    count = cores() if workers is None else workers
+    count = check_workers(cores() if workers is None else workers)
     if dry_run:
         for one in studies:
-            typer.echo(f"{one.name}\n{one.plan().describe(count)}")
+            say(f"{one.name}\n{one.plan().describe(count)}")
         return
     found = list(compared(studies, count))
     result, spec = drawn(found), found[0][1].study
     if not result:
         raise ValueError("no structure has both kinds of weights finished; see the runs' messages in the store")
     said = answer(result, spec)
-    typer.echo(said)
+    say(said)
     machine = next((row.machine for _, rows in found for row in rows), {})
     note = f"{spec.data}. Metric: test {spec.metric}, {spec.recipe['steps']:,} steps. Liu et al. 2019, section 6."
     made = Plate(
         f"{spec.task}: what initial weights are worth", said, note, [lottery_figure(result, spec)], command, machine
     )
     for path in write_plate(made, figure):
-        typer.echo(f"figure: {path}")
+        say(f"figure: {path}")
     end_of(*(rows for _, rows in found))
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from scratchcard.cli.terminal import say
 from scratchcard.evidence.draw import FORMATS, check_format, draw
 from scratchcard.evidence.report import report as write_report
 from scratchcard.evidence.rows_file import SUFFIX, read_rows
@@ -56,11 +57,11 @@ def report(
     if name is not None and name not in names:
         raise ValueError(unknown("study", name, names))
     rows = studies[0 if name is None else names.index(name)]
-    typer.echo(judge(rows))
+    say(judge(rows))
     if table:
-        typer.echo(f"\n{markdown(rows)}")
-    typer.echo(f"\nreport: {write_report(rows, to)}")
+        say(f"\n{markdown(rows)}")
+    say(f"\nreport: {write_report(rows, to)}")
     if figures is not None:
         folder = to.with_name(f"{to.stem}-figures")
         written = draw(rows, folder, check_format(figures))
-        typer.echo(f"figures in {folder}:\n" + "\n".join(f"  {path.name}" for path in written))
+        say(f"figures in {folder}:\n" + "\n".join(f"  {path.name}" for path in written))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
 from scratchcard.cli.report import check_place
+from scratchcard.cli.terminal import say
 from scratchcard.evidence.connectivity import advice, by_step, rewind_step, said
 from scratchcard.evidence.plate import SUFFIXES, plate
 from scratchcard.row import Connectivity
 from scratchcard.study.budget import clock
 from scratchcard.study.connectivity import Stability
+from scratchcard.study.limits import check_workers
 from scratchcard.study.plan import price_of_one
 from scratchcard.words import unknown
 
@@ -21,8 +21,9 @@ def rewind_from(stability: Stability, workers: int, figure: Path, dry_run: bool)
     check_place(figure)
     if figure.suffix not in SUFFIXES:
         raise ValueError(unknown("kind of figure", figure.suffix or str(figure), SUFFIXES))
+    check_workers(workers)
     price = price_of_one(stability.task, stability.recipe)
-    typer.echo(
+    say(
         f"steps {', '.join(map(str, stability.candidates))} of {stability.recipe.steps}; at most "
         f"{stability.price:.1f} whole trainings of about {clock(price.seconds)} each, "
         f"{clock(price.seconds * stability.price / workers)} with {workers}"
@@ -32,10 +33,10 @@ def rewind_from(stability: Stability, workers: int, figure: Path, dry_run: bool)
     found: Connectivity | None = None
     for found in stability.walk(workers):
         last = by_step(found)[-1]
-        typer.echo(f"step {last.step}: instability {said(last, found)}{', stable' if last.stable else ''}")
+        say(f"step {last.step}: instability {said(last, found)}{', stable' if last.stable else ''}")
         if stability.steps is None and rewind_step(found) is not None:
             break
     assert found is not None, "there is at least one step to try"
-    typer.echo(f"\n{advice(found)}")
+    say(f"\n{advice(found)}")
     for path in plate(found, figure):
-        typer.echo(f"figure: {path}")
+        say(f"figure: {path}")

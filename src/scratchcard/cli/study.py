@@ -11,12 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from scratchcard.cli.report import check_place
+from scratchcard.cli.terminal import say
 from scratchcard.evidence.report import report as write_report
 from scratchcard.evidence.summary import finished
 from scratchcard.evidence.verdict import judge
 from scratchcard.methods import METHODS
 from scratchcard.methods.ticket import Method
 from scratchcard.row import Rows
+from scratchcard.study.limits import check_workers
 from scratchcard.study.named import named_study, with_recipe
 from scratchcard.study.study import Study, cores
 from scratchcard.training.recipe import Recipe
@@ -77,19 +79,19 @@ def study(
 
     Safe to stop or kill at any moment: the same command continues.
     """
-    workers = workers if workers is not None else cores()
+    workers = check_workers(cores() if workers is None else workers)
     check_place(to)
     asked = _asked(
         study_of(task, set_, data), seeds, rounds, methods, controls, control_levels, margin, primary, measure
     )
     asked = replace(asked, store=store, command=shlex.join(["scratchcard", *sys.argv[1:]]))
     if dry_run:
-        typer.echo(f"{asked.task.data.describe()}\n{asked.plan().describe(workers)}")
+        say(f"{asked.task.data.describe()}\n{asked.plan().describe(workers)}")
         return
     rows = asked.run(workers=workers)
-    typer.echo(judge(rows))
+    say(judge(rows))
     if finished(rows):
-        typer.echo(f"\nreport: {write_report(rows, to)}")
+        say(f"\nreport: {write_report(rows, to)}")
     end_of(rows)
 
 
@@ -97,7 +99,7 @@ def end_of(*studies: Rows) -> None:
     """End with exit code 1 where runs failed, so that a script that started the study knows."""
     failed = sum(row.status == "failed" and row.found for rows in studies for row in rows)
     if failed:
-        typer.echo(f"{failed} run{'s' if failed > 1 else ''} failed; the same command tries again", err=True)
+        say(f"{failed} run{'s' if failed > 1 else ''} failed; the same command tries again", err=True)
         raise typer.Exit(1)
 
 
@@ -106,13 +108,24 @@ def study_of(task: str, settings: list[str] | None, data: list[str] | None) -> S
     for text in settings or []:
         if "=" not in text:
             raise ValueError(f"--set takes FIELD=VALUE, got {text!r}; " + unknown("recipe field", text, _FIELDS))
-    for text in data or []:
-        if "=" not in text:
-            raise ValueError(f"--data takes OPTION=VALUE, e.g. size=16, got {text!r}")
-    parsed, options = (
-        {text.partition("=")[0]: text.partition("=")[2] for text in given or []} for given in (settings, data)
-    )
-    return with_recipe(named_study(task, options), parsed)
+    return with_recipe(named_study(task, options_of("--data", data)), options_of("--set", settings))
+
+
+def options_of(option: str, given: list[str] | None) -> dict[str, str]:
+    """What was given as NAME=VALUE, by name.
+
+    Raises:
+        ValueError: one without an equals sign, or a name given twice.
+    """
+    found: dict[str, str] = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"{option} takes NAME=VALUE, e.g. size=16, got {text!r}")
+        if name in found:
+            raise ValueError(f"{option} gives {name} twice, {found[name]!r} and {value!r}; give it once")
+        found[name] = value
+    return found
 
 
 def _asked(
@@ -142,6 +155,8 @@ def _asked(
     if controls is not None:
         presets = {"none": [], **{name: name for name in ("usual", "paper", "rethinking", "all")}}
         given["arms"] = presets.get(controls, _labels(controls))
+        if not _labels(controls):
+            raise ValueError(f"--controls takes labels or one of {', '.join(presets)}; got {controls!r}")
     if control_levels is not None and control_levels != "all":
         given["control_levels"] = [] if control_levels == "primary" else numbers("--control-levels", control_levels)
     return replace(study, **{name: value for name, value in given.items() if value is not None})

@@ -16,6 +16,7 @@ from typing import get_args
 import torch
 from torch import nn
 
+from scratchcard.fields import check_fields
 from scratchcard.masks.schedule import Share
 from scratchcard.masks.select import inverted, select
 from scratchcard.methods.levels import Keep, Rate, check_rates, cuttable, densities, keeps
@@ -73,6 +74,7 @@ class AtInit:
         Raises:
             ValueError: naming the field, what was seen and what is needed.
         """
+        check_fields(self)
         if self.score not in SCORES:
             raise ValueError(unknown("score", self.score, SCORES))
         object.__setattr__(self, "scope", self.scope or _USUAL.get(self.score, "global"))

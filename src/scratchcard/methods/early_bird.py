@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
+from scratchcard.fields import check_fields
 from scratchcard.masks.early_bird import READINGS, EarlyBirdDetector, random_distance
 from scratchcard.methods.slimming import SparsityTraining, told_of
 from scratchcard.methods.ticket import Dense, Handed, Ticket, Train
@@ -100,6 +101,7 @@ class EarlyBird(CutsUnits):
         Raises:
             ValueError: naming the field, what was seen and what is needed.
         """
+        check_fields(self)
         check_rates("EarlyBird", self.rounds, self.rate)
         if self.draw not in ("emergence", "end"):
             raise ValueError(unknown("time to draw", self.draw, ("emergence", "end")))

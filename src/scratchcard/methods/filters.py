@@ -15,6 +15,7 @@ from typing import Literal
 
 import torch
 
+from scratchcard.fields import check_fields
 from scratchcard.masks.criteria import random_scores
 from scratchcard.masks.select import select
 from scratchcard.methods.ticket import Dense, Ticket, Train
@@ -70,6 +71,7 @@ class FilterPruning(CutsUnits):
         Raises:
             ValueError: naming the field, what was seen and what is needed.
         """
+        check_fields(self)
         if self.criterion not in CRITERIA:
             raise ValueError(unknown("criterion", self.criterion, CRITERIA))
         if isinstance(self.rate, Mapping):

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from scratchcard.fields import check_fields
 from scratchcard.masks.criteria import CRITERIA, random_scores
 from scratchcard.masks.schedule import Share, rounds
 from scratchcard.masks.select import inverted, select
@@ -100,6 +101,7 @@ class IMP:
         Raises:
             ValueError: naming the field, what was seen and what is needed.
         """
+        check_fields(self)
         check_rates("IMP", self.rounds, self.rate, self.scope)
         if self.units not in ("weights", "channels"):
             raise ValueError(unknown("unit to cut", self.units, ("weights", "channels")))

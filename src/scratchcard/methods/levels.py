@@ -15,6 +15,8 @@ from scratchcard.words import unknown
 Rate = float | Mapping[str, float]
 """Fraction of the surviving weights removed per round: one for all, or per kind of layer, e.g. {"conv": 0.1, "linear":
 0.2, "output": 0.1}; kinds left out are kept whole."""
+ROUNDS = 1000
+"""Rounds beyond which a number is a slip of the hand: each is a training, and 1 % a round leaves nothing by then."""
 Keep = dict[str, int] | int
 """What `select` is to keep: per weight, or over all of them."""
 
@@ -27,6 +29,7 @@ def check_rates(who: str, number: int, rate: Rate, share: str) -> None:
     """
     if number < 1:
         raise ValueError(f"{who} needs at least one round, got rounds={number}")
+    check_rounds(who, number)
     if share not in SHARES:
         raise ValueError(unknown("scope", share, SHARES))
     rates = rate.values() if isinstance(rate, Mapping) else [rate]
@@ -82,6 +85,16 @@ def cuttable(
             + (f", and {who} is to cut only {', '.join(only)}" if only else "")
         )
     return limits
+
+
+def check_rounds(who: str, number: int) -> None:
+    """Refuse more rounds than anybody means.
+
+    Raises:
+        ValueError: with the number.
+    """
+    if number > ROUNDS:
+        raise ValueError(f"{who} has at most {ROUNDS:,} rounds, each one a training; got rounds={number}")
 
 
 def keeps(found: Sequence[Weight], rate: Rate, share: str, number: int) -> Iterator[Keep]:

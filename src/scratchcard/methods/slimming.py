@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from scratchcard.fields import check_fields
 from scratchcard.methods.ticket import Dense, End, Handed, Ticket, Train
 from scratchcard.methods.units import (
     CutsUnits,
@@ -90,6 +91,7 @@ class Slimming(CutsUnits):
         Raises:
             ValueError: naming the field, what was seen and what is needed.
         """
+        check_fields(self)
         check_rates("Slimming", self.rounds, self.rate)
         check_factors("Slimming", self.strength, self.initial, self.least)
         check_fine_tuning("Slimming", self.fine_tune_lr, self.fine_tune_steps)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from scratchcard.fields import check_fields
 from scratchcard.masks.select import select
 from scratchcard.methods.slimming import SparsityTraining
 from scratchcard.methods.ticket import Dense, Handed, Ticket, Train
@@ -64,6 +65,7 @@ class SoftFilterPruning(CutsUnits):
         Raises:
             ValueError: naming the field, what was seen and what is needed.
         """
+        check_fields(self)
         check_rates("SoftFilterPruning", self.rounds, self.rate)
         check_every("SoftFilterPruning", self.every)
         check_fine_tuning("SoftFilterPruning", self.fine_tune_lr, self.fine_tune_steps or None)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from scratchcard.masks.select import select
+from scratchcard.methods.levels import check_rounds
 from scratchcard.methods.ticket import Arm
 from scratchcard.networks.compact import compact
 from scratchcard.networks.cost import cost
@@ -248,6 +249,7 @@ def check_rates(who: str, rounds: int, *rates: object) -> None:
             f"{who} needs rounds of at least 1 and a rate between 0 and 1, got rounds={rounds}, "
             f"rate={', '.join(map(repr, rates)) or 'none'}"
         )
+    check_rounds(who, rounds)
 
 
 def check_factors(who: str, strength: float, initial: float | None, least: float) -> None:

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves, tree_map
 
+from scratchcard.atomic import written_whole
 from scratchcard.networks.forward import as_fits, call, read_state, with_state
-from scratchcard.networks.saved import without_denormals, written_whole
+from scratchcard.networks.saved import without_denormals
 from scratchcard.types import Tensors
 
 TOLERANCE = 1e-5

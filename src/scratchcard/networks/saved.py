@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import os
 import platform
 import re
 from collections import Counter
@@ -27,6 +26,7 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
+from scratchcard.atomic import written_whole
 from scratchcard.networks.branches import Gone
 from scratchcard.networks.choices import select
 from scratchcard.networks.compact import Compacted, shrunk
@@ -216,20 +216,6 @@ def without_denormals(state: State) -> tuple[State, int]:
                 total += number
                 clean[name] = tensor.masked_fill(denormal, 0.0)
     return clean, total
-
-
-@contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A name in the same folder to write to; it becomes `path` when the block ends well and is removed when not."""
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
-        yield part
-        with open(part, "rb+") as handle:
-            os.fsync(handle.fileno())
-        os.replace(part, path)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -21,11 +21,13 @@ from loky.process_executor import ProcessPoolExecutor
 from scratchcard.methods.ticket import Dense, Ticket
 from scratchcard.row import Connectivity, Path
 from scratchcard.study.execute import Stopped, Trainings
+from scratchcard.study.limits import check_workers, chosen_seeds
 from scratchcard.study.progress import Progress
 from scratchcard.study.spec import Causes
 from scratchcard.study.store import Store
 from scratchcard.study.workers import begin, state_of_worker
 from scratchcard.training.between import along
+from scratchcard.training.fits import check_fits
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.seeds import derive
 from scratchcard.training.task import Task
@@ -82,9 +84,9 @@ class Stability:
         Raises:
             ValueError: steps outside the training, no seeds, fewer than three points, a given trained model.
         """
-        object.__setattr__(self, "seeds", tuple(range(self.seeds) if isinstance(self.seeds, int) else self.seeds))
-        if not self.seeds:
+        if self.seeds in (0, ()):
             raise ValueError("connectivity needs at least one seed")
+        object.__setattr__(self, "seeds", chosen_seeds(self.seeds, "connectivity"))
         if self.steps is not None:
             object.__setattr__(self, "steps", tuple(sorted(set(self.steps))))
         outside = [step for step in self.steps or () if not 0 <= step < self.recipe.steps]
@@ -126,13 +128,13 @@ class Stability:
             ValueError: one batch does not fit through model, loss and metric, or a training diverges.
             StoreError: the store cannot be used.
         """
-        self.task.check(self.recipe)
+        check_fits(self.task, self.recipe)
         backed = self.trainings(Store(self.store))
         assert isinstance(self.seeds, tuple), "seeds were made a tuple"
         paths: list[Path] = []
         runs = len(self.seeds) * (1 + 2 * len(self.candidates))
         done = 0
-        pool = _pool(self, workers) if workers > 1 else None
+        pool = _pool(self, workers) if check_workers(workers) > 1 else None
         try:
             with Progress(runs, show=progress) as shown:
 

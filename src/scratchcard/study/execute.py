@@ -56,11 +56,12 @@ class Trainings:
     def train(self, ticket: Ticket, stops: Collection[int] = ()) -> Iterator[Snapshot]:
         """Yield the snapshots at `stops`, from the store where they are, else by training.
 
-        A row without one of the snapshots is replayed, and must come out bit for bit as it was recorded.
+        A row without one of the snapshots, or with a damaged one, is replayed, and must come out bit for bit as it was
+        recorded.
 
         Raises:
             Stopped: the training diverged or failed; its row says so and is written.
-            StoreError: the store cannot be written, is damaged, or a replay came out differently.
+            StoreError: the store cannot be read or written, or a replay came out differently.
         """
         run = self.spec(ticket).id
         row = self.store.row(run)
@@ -68,12 +69,24 @@ class Trainings:
             raise Stopped("diverged", row.message, described(ticket))
         if row is not None and run in self._failed:  # not twice in one session: it would fail again
             raise Stopped("failed", row.message, described(ticket))
-        if row is not None and row.status == "done" and all(_file(step) in row.artefacts for step in stops):
+        earlier = row if row is not None and row.status == "done" else None
+        missing = set() if earlier is None else self.store.missing(earlier)
+        given: list[int] = []
+        if earlier is not None and not missing and all(_file(step) in earlier.artefacts for step in stops):
             for step in sorted(stops):
-                artefact = row.artefacts[_file(step)]
-                yield Snapshot(step, None, lambda artefact=artefact: self.store.tensors(artefact))
-            return
-        yield from self._execute(run, ticket, sorted(stops), earlier=row if row and row.status == "done" else None)
+                try:
+                    state = self.store.tensors(earlier.artefacts[_file(step)])
+                except Damaged as error:
+                    self.store.say(str(error))
+                    break
+                yield Snapshot(step, None, lambda state=state: state)
+                given.append(step)
+            else:
+                return
+        again = {step for step in (earlier.snapshots if earlier is not None else ()) if _file(step) in missing}
+        for snapshot in self._execute(run, ticket, sorted({*stops, *again}), earlier):
+            if snapshot.step in stops and snapshot.step not in given:
+                yield snapshot
 
     def start_of(self, ticket: Ticket) -> nn.Module:
         """The dense architecture with the weights the ticket starts from, before anything is cut.
@@ -261,11 +274,9 @@ class Trainings:
             return {}
         row = self.store.row(self.spec(self.dense(ticket.seed)).id)
         # a dense model that was given was not seen on its way
-        end = None if row is None or self.task.start is not None else row.artefacts.get(_file(self.recipe.steps))
-        initial = read_state(self.task.at_start(ticket.seed))
-        return anatomy(
-            ticket.subnetwork.mask, ticket.prunable, initial, None if end is None else self.store.tensors(end)
-        )
+        seen = row is not None and self.task.start is None and _file(self.recipe.steps) in row.artefacts
+        end = next(self.train(self.dense(ticket.seed), (self.recipe.steps,))).state() if seen else None
+        return anatomy(ticket.subnetwork.mask, ticket.prunable, read_state(self.task.at_start(ticket.seed)), end)
 
     @property
     def sites(self) -> Sites:
@@ -370,7 +381,7 @@ def _merged(
         step for step in earlier.snapshots.keys() & snapshots.keys() if earlier.snapshots[step] != snapshots[step]
     ]
     if differing:
-        raise Damaged(
+        raise StoreError(
             f"run {earlier.id} was replayed and came out differently at step {', '.join(map(str, differing))}: "
             f"it was recorded with torch {earlier.machine.get('torch')} on {earlier.machine.get('device')}, "
             f"now torch {torch.__version__}; "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import os
 import shlex
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from scratchcard.atomic import check_new, folder_whole
 from scratchcard.methods.arms import ARMS
 from scratchcard.networks.compact import Compacted, compact
-from scratchcard.networks.cost import cost
 from scratchcard.networks.dead import dead_units
 from scratchcard.networks.exported import export_onnx
 from scratchcard.networks.forward import with_state
@@ -21,12 +21,15 @@ from scratchcard.networks.latency import latencies
 from scratchcard.networks.saved import save
 from scratchcard.networks.units import SmallUnits
 from scratchcard.row import Row, Rows
+from scratchcard.study.builtin import BUILT_IN
+from scratchcard.study.card import Asked, card_of, example_of
 from scratchcard.study.execute import Trainings
-from scratchcard.study.named import named_study
 from scratchcard.study.spec import task_digest
 from scratchcard.study.store import Store
 from scratchcard.study.study import Study
 from scratchcard.study.tickets import kept
+from scratchcard.training.task import Task
+from scratchcard.types import Tensors
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class HandedOver:
     """File -> bytes."""
     small: Compacted
     row: Row
+    without: str = ""
+    """Why there is no ONNX file; empty where there is one."""
 
 
 def find_run(store: Store, run: str) -> tuple[Row, Rows]:
@@ -69,56 +74,125 @@ def can_be_handed_over(row: Row) -> bool:
     return row.status == "done" and row.end is not None and (row.arm in ("ticket", "dense") or small_control)
 
 
-def study_of_command(command: str) -> Study:
-    """The study that a recorded command names, with the options of its data.
+def asked_in(command: str) -> Asked:
+    """The task that a recorded command names, with the options of its data, where it is a built-in one.
+
+    Whoever sent the store wrote the command: a file or module that it names is theirs, and importing it runs it.
 
     Raises:
-        ValueError: the command was not typed on the command line, or its task is not there any more.
+        ValueError: the command was not typed on the command line, or names a file or a module.
     """
-    words = shlex.split(command)
-    if words[:1] != ["scratchcard"] or words[1:2] not in (["study"], ["lottery"]) or len(words) < 3:
-        raise ValueError("the study was not run from the command line, so its task is not known; name it with --task")
-    pairs = [after for word, after in pairwise(words) if word == "--data"]
-    return named_study(words[2], dict(pair.split("=", 1) for pair in pairs))
+    try:
+        words = shlex.split(command)
+    except ValueError:  # a quotation without an end
+        words = []
+    task = words[2] if words[:1] == ["scratchcard"] and words[1:2] in (["study"], ["lottery"]) and words[2:] else ""
+    if task in BUILT_IN:
+        pairs = [after for word, after in pairwise(words) if word == "--data"]
+        pairs += [word.removeprefix("--data=") for word in words if word.startswith("--data=")]
+        return Asked(task, {name: value for name, _, value in (pair.partition("=") for pair in pairs)})
+    if not task or task.startswith("-"):
+        raise ValueError(
+            f"the store does not say which task its study was of (it recorded {command[:200]!r}); give the task with "
+            "--task, or in Python with study="
+        )
+    raise ValueError(
+        f"the study recorded its task as {task[:200]!r}, which is code, and none is run because a store names it; "
+        "if you trust it, give it with --task, or in Python with study="
+    )
 
 
-def hand_over(store: Store, run: str, folder: Path, study: Study | None = None, verdict: str = "") -> HandedOver:
-    """Write the trained network of a run: small.safetensors' folder, ONNX where it can be, a card and an example.
+def export(
+    rows: Rows | str | Path,
+    run: str | Row,
+    folder: str | Path,
+    study: Study | Task | None = None,
+    verdict: object = "",
+) -> HandedOver:
+    """Write the trained network of a run into a folder that a stranger can use: small, with a card and an example.
+
+    Args:
+        rows: what `Study.run` or `read` gave, or the folder of a store.
+        run: the beginning of its id, or its row.
+        folder: a new or empty one; it appears when all is written.
+        study: the study or its task; None: the study that gave the rows, or a built-in one that the store names.
+        verdict: what `judge` says of the rows, for the card.
+
+    Raises:
+        ValueError: there is no such run, it has no network of its own, its task is not known or has changed since, or
+            the folder cannot be written.
+    """
+    store, asked_by = (rows.store, rows.asked_by) if isinstance(rows, Rows) else (rows, None)
+    if not store:
+        raise ValueError("these rows came from no store, so their weights are not there; give the folder of the store")
+    opened, study = Store(store, create=False), study or asked_by
+    run = run.id if isinstance(run, Row) else run
+    asked = Asked() if study is not None else asked_in(find_run(opened, run)[1].study.command)
+    known = Study(study) if isinstance(study, Task) else study or asked.study()
+    return hand_over(opened, run, Path(folder), known, str(verdict), asked)
+
+
+def hand_over(
+    store: Store, run: str, folder: Path, study: Study, verdict: str = "", asked: Asked | None = None
+) -> HandedOver:
+    """Write the trained network of a run: safetensors, ONNX where it can be, a card and an example.
+
+    Killed at any moment, there is no half folder of that name.
 
     Args:
         store: where the run is.
         run: the beginning of its id.
         folder: a new or empty one.
-        study: the study's task; None: as the recorded command names it.
+        study: the study's task.
         verdict: what the study says, for the card.
+        asked: how the task was named, for the example.
 
     Raises:
-        ValueError: as `find_run`, `study_of_command`, `compact` and `save`; the task has changed since.
+        ValueError: as `find_run`, `compact` and `save`; the task has changed since; the folder cannot be written.
     """
+    check_new(folder)
     row, rows = find_run(store, run)
-    study = study or study_of_command(rows.study.command)
     task = study.task
     if task_digest(task) != row.task_digest:
         raise ValueError(
             f"task {task.name!r} is not what it was when run {row.id} was made (code or data have changed); "
             "give the task as it was with --task"
         )
-    end = row.artefacts.get(f"step-{row.recipe['steps']}")
+    end = row.artefacts.get(f"step-{row.recipe.get('steps')}")
     if end is None:
         raise ValueError(f"run {row.id} kept no trained weights; run the study again in a new store")
     state, dense = store.tensors(end), task.fresh(0)
-    small = _small(store, row, rows, study, state)
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {f"model/{name}": size for name, size in save(small, folder / "model").bytes.items()}
+    try:
+        small = _small(store, row, rows, study, state)
+    except (LookupError, RuntimeError, TypeError) as error:  # digests keep no attacker out
+        raise ValueError(
+            f"what the store holds of run {row.id} does not fit its task ({type(error).__name__}: {error}); take the "
+            "store from its source again"
+        ) from error
     inputs = task.example_inputs(8)
-    if importlib.util.find_spec("onnx") is not None and importlib.util.find_spec("onnxruntime") is not None:
-        files["model.onnx"] = export_onnx(small.module, inputs, folder / "model.onnx").bytes
-    timed = latencies([dense, small.module], inputs)
-    card = _card(row, rows, small, dense, [str(one) for one in timed], files, verdict, task.example_inputs(2))
-    for name, text in (("README.md", card), ("load.py", _example(rows))):
-        (folder / name).write_text(text, encoding="utf-8")
-        files[name] = len(text.encode())
-    return HandedOver(folder, files, small, row)
+    timed = [str(one) for one in latencies([dense, small.module], inputs)]
+    try:
+        with folder_whole(folder) as part:
+            files = {f"model/{name}": size for name, size in save(small, part / "model").bytes.items()}
+            without = _onnx(small.module, inputs, part, files)
+            card = card_of(row, rows, small, dense, timed, files, without, verdict, task.example_inputs(2))
+            for name, text in (("README.md", card), ("load.py", example_of(asked or Asked()))):
+                (part / name).write_text(text, encoding="utf-8")
+                files[name] = len(text.encode())
+    except OSError as error:
+        raise ValueError(
+            f"{folder} cannot be written: {error.strerror or error}; give another place, or free some space"
+        ) from error
+    return HandedOver(folder, files, small, row, without)
+
+
+def _onnx(module: nn.Module, inputs: Tensors, folder: Path, files: dict[str, int]) -> str:
+    """Write the ONNX file and add it to `files`; or the reason why there is none, as the rest is worth having."""
+    try:
+        files["model.onnx"] = export_onnx(module, inputs, folder / "model.onnx").bytes
+    except ValueError as error:
+        return str(error).replace(f"{folder}{os.sep}", "")
+    return ""
 
 
 def _small(store: Store, row: Row, rows: Rows, study: Study, state: dict[str, torch.Tensor]) -> Compacted:
@@ -127,11 +201,17 @@ def _small(store: Store, row: Row, rows: Rows, study: Study, state: dict[str, to
     trainings = Trainings(task, study.recipe, store, study.causes)
     inputs = task.example_inputs()
     if row.arm != "dense":
-        of = next(r for r in rows if (r.method, r.seed, r.level, r.arm) == (row.method, row.seed, row.level, "ticket"))
+        its = (row.method, row.seed, row.level, "ticket")
+        of = next((own for own in rows if (own.method, own.seed, own.level, own.arm) == its), None)
+        if of is None:
+            raise LookupError(f"the ticket that {row.arm} {row.replicate} is a control of is not there")
         # its mask and weights are in the store; the method that found it plays no part here
         ticket = kept(store, of.id, study.methods[0], task, lambda: trainings.sites)
         if row.arm != "ticket":
-            ticket = next(islice(ARMS[row.arm](ticket, study.recipe, row.seed, task), row.replicate, None))
+            draws = islice(ARMS[row.arm](ticket, study.recipe, row.seed, task), row.replicate, None)
+            ticket = next(draws, None)
+            if ticket is None:
+                raise LookupError(f"{row.arm} has no draw {row.replicate}")
         if isinstance(ticket.subnetwork, SmallUnits):
             made = compact(task.fresh(0), ticket.subnetwork.mask, inputs, trainings.sites)
             return replace(made, module=with_state(made.module, state).eval())
@@ -144,71 +224,3 @@ def _small(store: Store, row: Row, rows: Rows, study: Study, state: dict[str, to
     made = compact(with_state(model, {**state, **dead.folded}), dead.mask, inputs, sites)
     kept_whole = {**made.kept_whole, **{f"{site} (dead units)": why for site, why in dead.kept.items()}}
     return replace(made, kept_whole=kept_whole, error=max(made.error, dead.error))
-
-
-def _card(
-    row: Row,
-    rows: Rows,
-    small: Compacted,
-    dense: nn.Module,
-    timed: list[str],
-    files: dict[str, int],
-    verdict: str,
-    x: object,
-) -> str:
-    study = rows.study
-    costs = [cost(net, x) for net in (dense, small.module)]  # pyright: ignore[reportArgumentType]
-    assert row.end is not None, "a run that is done has an end"
-    shown = f"{100 * row.end.test_metric:.2f} %" if study.metric_is_fraction else f"{row.end.test_metric:.4g}"
-    kept_whole = "\n".join(f"- {layer}: {reason}" for layer, reason in small.kept_whole.items()) or "- nothing"
-    return f"""# {study.task}: {row.arm} of {row.method}, level {row.level}, seed {row.seed}
-
-Test {study.metric} at the end of training: **{shown}** (one run, n = 1; the study has {len(study.seeds)} seeds).
-Data: {study.data}. Found by {row.method} ({_fields(row)}), density {100 * row.density:.4g} % of the weights.
-
-| | dense | this network |
-| --- | --- | --- |
-| parameters | {costs[0].parameters:,} | {costs[1].parameters:,} |
-| of these not zero | {costs[0].parameters:,} | {row.nonzero:,} |
-| MACs per example | {costs[0].macs:,.0f} | {costs[1].macs:,.0f} |
-| activations alive at once, bytes per example | {costs[0].activation_bytes:,.0f} | {costs[1].activation_bytes:,.0f} |
-| latency | {timed[0]} | {timed[1]} |
-
-Files: {", ".join(f"{name} ({size:,} bytes)" for name, size in files.items())}. The small network was compared with the
-masked large one: relative difference {small.error:.1g} in float64. Not counted in MACs:
-{", ".join(costs[1].uncounted) or "nothing"}.
-
-Kept whole:
-
-{kept_whole}
-
-## What the study says
-
-```
-{verdict or "not judged"}
-```
-
-Run {row.id}, made by `{study.command}`. Digests detect damage, not attackers.
-"""
-
-
-def _fields(row: Row) -> str:
-    """The method's hyper-parameters that say something, in words."""
-    said = {name: value for name, value in row.method_fields.items() if value not in (None, "", (), [], False)}
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in said.items()) or "without hyper-parameters"
-
-
-def _example(rows: Rows) -> str:
-    words = shlex.split(rows.study.command)
-    told = words[:1] == ["scratchcard"] and words[1:2] in (["study"], ["lottery"]) and len(words) > 2
-    task = words[2] if told else "TASK"
-    return f'''"""Load the network that lies beside this file, and run it on one batch."""
-
-from pathlib import Path
-
-import scratchcard as sc
-
-study = sc.named_study({task!r})  # the task: its model factory, its data
-network = sc.load(Path(__file__).parent / "model", model=study.task.model).module
-print(network(study.task.example_inputs(4)))
-'''

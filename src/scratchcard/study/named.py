@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Mapping
@@ -16,9 +17,11 @@ from typing import Any, get_type_hints
 import cloudpickle
 from pydantic import TypeAdapter, ValidationError
 
+from scratchcard.fields import fits, needed
 from scratchcard.study.builtin import BUILT_IN
 from scratchcard.study.study import Study
-from scratchcard.training.recipe import Recipe
+from scratchcard.training.recipe import MOST, Recipe
+from scratchcard.training.sources import SOURCES
 from scratchcard.training.task import Task
 from scratchcard.words import unknown
 
@@ -36,7 +39,7 @@ def named_study(name: str, data: Mapping[str, str] | None = None) -> Study:
         ValueError: the name is not known, the file cannot be run, or there is no study or task in it.
     """
     if name in BUILT_IN:
-        return BUILT_IN[name](**{option: _plain(text) for option, text in (data or {}).items()})
+        return BUILT_IN[name](**{option: _option(name, option, text) for option, text in (data or {}).items()})
     if data:
         raise ValueError(
             f"data options are for built-in tasks, got {', '.join(data)} for {name!r}; change the task file's data"
@@ -71,6 +74,23 @@ def with_recipe(study: Study, settings: Mapping[str, str]) -> Study:
     return replace(study, recipe=replace(study.recipe, **values))
 
 
+def _option(name: str, option: str, text: str) -> int | float | str:
+    """The value of a built-in task's data option, read from text.
+
+    Raises:
+        ValueError: there is no such option, or it takes something else.
+    """
+    source, value = inspect.unwrap(SOURCES[name]), _plain(text)
+    hints = {of: hint for of, hint in get_type_hints(source).items() if of != "return"}
+    if option not in hints:
+        raise ValueError(unknown(f"data option of {name!r}:", option, hints))
+    if not fits(value, hints[option]):
+        raise ValueError(f"the data option {option} of {name!r} must be {needed(hints[option])}, got {text!r}")
+    if isinstance(value, int | float) and not abs(value) <= MOST:
+        raise ValueError(f"the data option {option} of {name!r} must be at most {MOST:,}, got {text!r}")
+    return value
+
+
 def _plain(text: str) -> int | float | str:
     """Read a number where the text is one."""
     for kind in (int, float):
@@ -102,8 +122,8 @@ def _import(name: str) -> ModuleType:
     sys.path.insert(0, "")
     try:
         return importlib.import_module(name)
-    except Exception as error:  # whatever a user's module may raise while it is imported
-        raise ValueError(f"the module {name} cannot be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a user's module may raise while it is imported
+        raise ValueError(f"the module {name!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _study_in(module: ModuleType, where: str, attribute: str) -> Study:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from types import TracebackType
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from scratchcard.study.budget import clock
+from scratchcard.words import printable
 
 
 class Progress:
@@ -36,6 +38,7 @@ class Progress:
         self._began = self._printed = time.monotonic()
         self._every = every
         self._done = -1
+        self._causes = Counter[str]()
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -45,6 +48,10 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+        for cause, runs in self._causes.items():
+            if runs > 1:
+                others = f"{runs - 1} more run{'s' if runs > 2 else ''} ended the same way"
+                self._console.print(printable(f"{others}: {cause}"), highlight=False, markup=False)
 
     def at(self, done: int) -> None:
         """So many runs are done now."""
@@ -75,6 +82,13 @@ class Progress:
         )
 
     def note(self, text: str) -> None:
-        """Say something without breaking the bar."""
-        if self._show and text:
-            self._console.print(text, highlight=False, markup=False)
+        """Say something without breaking the bar; of runs that end for the same cause the first alone, then how many.
+
+        Args:
+            text: sentences, one a line: what happened, or which run ended how, a colon and the cause.
+        """
+        for line in text.splitlines() if self._show else ():
+            cause = line.partition(": ")[2] or line
+            self._causes[cause] += 1
+            if self._causes[cause] == 1:
+                self._console.print(printable(line), highlight=False, markup=False)

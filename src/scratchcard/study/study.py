@@ -19,6 +19,7 @@ from scratchcard.methods.imp import IMP
 from scratchcard.methods.ticket import Arm, Method
 from scratchcard.row import LONGER, VERSION, MethodPlan, Origin, Rows, StudySpec
 from scratchcard.study.execute import Trainings, plain_fields
+from scratchcard.study.limits import check_kinds, check_size, check_workers, chosen_seeds
 from scratchcard.study.plan import Plan, planned, price_of_one
 from scratchcard.study.progress import Progress
 from scratchcard.study.spec import Causes, RunSpec
@@ -26,6 +27,7 @@ from scratchcard.study.store import Store
 from scratchcard.study.workers import run_study
 from scratchcard.training.constant import constant_metric
 from scratchcard.training.data import InMemory
+from scratchcard.training.fits import check_fits
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
 from scratchcard.words import unknown
@@ -71,6 +73,7 @@ class Study:
                 raise ValueError(
                     f"a study's {name} must be sc.{kind.__name__}, got {type(getattr(self, name)).__name__}"
                 )
+        check_kinds(self)
         presets = {"usual": (*USUAL, *RETHINKING, LONGER), "paper": PAPER, "rethinking": RETHINKING, "all": tuple(ARMS)}
         whichever_fit = self.arms in ("all", "usual", "rethinking")
         usual = self.arms == "usual"
@@ -79,14 +82,7 @@ class Study:
         for name in ("methods", "arms"):
             if not isinstance(getattr(self, name), list | tuple):
                 raise ValueError(f"a study's {name} must be a list, e.g. [sc.IMP()], got {getattr(self, name)!r}")
-        if isinstance(self.seeds, str) or not isinstance(self.seeds, int | Sequence):
-            raise ValueError(f"a study's seeds must be a number or a list of numbers, got {self.seeds!r}")
-        seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds
-        object.__setattr__(self, "seeds", tuple(seeds))
-        if not self.seeds or len(set(self._seeds)) < len(self._seeds) or min(self._seeds) < 0:
-            raise ValueError(
-                f"a study needs one or more different seeds, each 0 or higher; got {list(self._seeds) or 'none'}"
-            )
+        object.__setattr__(self, "seeds", chosen_seeds(self.seeds))
         for arm in self.arms:
             if isinstance(arm, str) and arm not in ARMS:
                 raise ValueError(unknown("control", arm, (*ARMS, *presets)))
@@ -114,6 +110,7 @@ class Study:
                 raise ValueError(
                     f"control_levels are numbers of pruning rounds, 1 or higher; got {list(self.control_levels)}"
                 )
+        check_size(self._seeds, self.methods, self.controls)
         fitting = {a.label for a in self.controls for m in self.methods if not self._refusal(a, m)}
         idle = [arm for arm in self.controls if arm.label not in fitting]
         # that the factory has one draw alone is said of the study, and refuses no control that was asked for
@@ -205,7 +202,7 @@ class Study:
         Raises:
             ValueError: one batch does not fit through model, loss and metric, or a method cannot work on this task.
         """
-        self.task.check(self.recipe)
+        check_fits(self.task, self.recipe)
         for method in self.methods:
             method.check(self.task, self.recipe)
 
@@ -271,9 +268,7 @@ class Study:
         Raises:
             ValueError: as `check`; also when the store cannot be used.
         """
-        workers = cores() if workers is None else workers
-        if workers < 1:
-            raise ValueError(f"a study needs at least one worker, got {workers}")
+        workers = check_workers(cores() if workers is None else workers)
         self.check()
         store = Store(self.store)
         store.clear_leftovers()
@@ -291,7 +286,8 @@ class Study:
     def rows(self) -> Rows:
         """The study's rows that are in the store now, in the order of the plan."""
         store = Store(self.store, create=False)
-        return Rows([row for spec in self._specs() if (row := store.row(spec.id)) is not None], self.spec)
+        found = [row for spec in self._specs() if (row := store.row(spec.id)) is not None]
+        return Rows(found, self.spec, str(self.store), self)
 
     def trainings(self, store: Store) -> Trainings:
         """The study's trainings, backed by a store."""

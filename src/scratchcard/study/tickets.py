@@ -6,15 +6,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from scratchcard.masks.compare import digest
 from scratchcard.methods.ticket import Dense, End, Handed, Method, Ticket
 from scratchcard.networks.sites import Sites
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
 from scratchcard.row import Frozen, Search
-from scratchcard.study.store import Damaged, Store
+from scratchcard.study.store import Damaged, Gone, Store
 from scratchcard.training.task import Task
 
 
@@ -45,7 +43,10 @@ _INVERSE, _WEIGHTS = "inverse of ", "weights of "
 
 
 def keep(store: Store, run: str, ticket: Ticket) -> None:
-    """Keep a method's ticket under the id of its run; one that is there already is left as it is."""
+    """Keep a method's ticket under the id of its run; one that is there already is left as it is.
+
+    One that is damaged was set aside; it is said, and the ticket kept anew.
+    """
     assert ticket.method is not None, "a ticket was found by a method"
     assert isinstance(ticket.start, Dense | End | Handed), (
         "a method's ticket starts from weights that its trainings left"
@@ -64,16 +65,23 @@ def keep(store: Store, run: str, ticket: Ticket) -> None:
         search=ticket.search,
         mask_digest=digest(ticket.subnetwork.mask),
         inverse_digest=None if ticket.inverse is None else digest(ticket.inverse),
-    ).model_dump(mode="json")
+    )
     inverse = {_INVERSE + name: kept for name, kept in (ticket.inverse or {}).items()}
     weights = {_WEIGHTS + name: value for name, value in (ticket.weights or {}).items()}
-    if run not in store.ticket_ids() or _untimed(store.ticket(run)[0]) != _untimed(facts):
-        store.write_ticket(run, facts, {**ticket.subnetwork.mask, **inverse, **weights})
+    try:
+        same = _untimed(store.ticket(run, Facts)[0]) == _untimed(facts)
+    except Gone:
+        same = False
+    except Damaged as error:
+        store.say(str(error))
+        same = False
+    if not same:
+        store.write_ticket(run, facts.model_dump(mode="json"), {**ticket.subnetwork.mask, **inverse, **weights})
 
 
-def _untimed(facts: dict[str, Any]) -> dict[str, Any]:
+def _untimed(facts: Facts) -> dict[str, Any]:
     """What makes a ticket the same when it is found again: all but how long that took."""
-    return {**facts, "search": {**facts.get("search", {}), "seconds": 0.0}}
+    return facts.model_copy(update={"search": facts.search.model_copy(update={"seconds": 0.0})}).model_dump(mode="json")
 
 
 def kept(store: Store, run: str, method: Method, task: Task, sites: Callable[[], Sites]) -> Ticket:
@@ -87,22 +95,22 @@ def kept(store: Store, run: str, method: Method, task: Task, sites: Callable[[],
         sites: gives those of the task's network, asked for if its mask is of units.
 
     Raises:
-        Damaged: it is not what was kept.
+        Gone: it is not there.
+        Damaged: it is not what was kept, and was set aside.
     """
-    plain, tensors = store.ticket(run)
+    facts, tensors = store.ticket(run, Facts)
     inverse, weights = (
         {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)} or None
         for prefix in (_INVERSE, _WEIGHTS)
     )
     mask = {name: kept for name, kept in tensors.items() if not name.startswith((_INVERSE, _WEIGHTS))}
     try:
-        facts = Facts.model_validate(plain)
         kind = End if "level" in facts.start else Handed if facts.handed else Dense
         start = kind(**facts.start)  # pyright: ignore[reportArgumentType]
-    except (ValidationError, TypeError) as error:
-        raise Damaged(store.spoilt_ticket(run, error)) from error
+    except TypeError as error:
+        raise Damaged(store.spoilt_ticket(run, f"it starts from {facts.start}")) from error
     if digest(mask) != facts.mask_digest or (None if inverse is None else digest(inverse)) != facts.inverse_digest:
-        raise Damaged(store.spoilt_ticket(run, ValueError("its mask is another one")))
+        raise Damaged(store.spoilt_ticket(run, "its mask is another one"))
     return Ticket(
         method,
         facts.seed,

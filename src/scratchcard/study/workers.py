@@ -1,8 +1,7 @@
-"""Running a study: chains of tickets and their controls, in this process or spread over worker processes.
+"""Running a study: its jobs, in this process or spread over worker processes.
 
-The unit of work is a *chain* (one method, one seed: each level needs the one before) or one control of one ticket.
-Chains leave tickets in the store; the controls of a ticket are started when it appears there. Nothing but the store
-connects the two, so that any part can die and be started again.
+The controls of a ticket are started when it appears in the store. Nothing but the store connects the jobs, so that any
+of them can be done on another machine: whoever works on one has claimed it there (`study/claims.py`).
 """
 
 from __future__ import annotations
@@ -11,109 +10,112 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import replace
-from itertools import islice
 from pickle import PicklingError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
-from scratchcard.methods.ticket import Ticket
-from scratchcard.networks.units import SmallUnits
-from scratchcard.study.execute import Stopped, Trainings
+from scratchcard.study.agenda import Agenda
+from scratchcard.study.claims import Claims
+from scratchcard.study.execute import Trainings
+from scratchcard.study.jobs import Chain, Control, DenseTraining, Job
 from scratchcard.study.progress import Progress
-from scratchcard.study.search import search
 from scratchcard.study.spec import RunSpec
 from scratchcard.study.store import Store
-from scratchcard.study.tickets import keep, kept
-from scratchcard.types import Snapshot
 
 if TYPE_CHECKING:
     from scratchcard.study.connectivity import Stability
     from scratchcard.study.study import Study
 
+LOOK = 0.25
+"""Seconds between two looks at what is in the store."""
+
 
 def run_study(study: Study, store: Store, specs: list[RunSpec], workers: int, shown: Progress) -> None:
-    """Run every spec that is not finished in the store.
+    """Run every spec that is not finished in the store, and wait for those that other processes are at.
 
     Raises:
         StoreError: the store cannot be used.
         ValueError: a worker process died.
     """
     finished = store.settled(specs)
-    tickets = store.ticket_ids()
     shown.at(len(finished))
-    # what a method trains besides its tickets is a part of its chain
-    own = {(method.label, arm.label) for method in study.methods for arm in method.own_arms(1)}
-
-    def chained(spec: RunSpec) -> bool:
-        arm = None if spec.arm is None else spec.arm.label
-        return spec.method is not None and (arm is None or (spec.method.label, arm) in own)
-
-    controls: dict[str, list[RunSpec]] = {}
-    for spec in specs:
-        if spec.method is not None and not chained(spec) and spec.id not in finished:
-            controls.setdefault(spec.ticket.id, []).append(spec)
-    untrained = {spec.seed for spec in specs if spec.method is None and spec.id not in finished}
-    # dict: each chain once, in the order of the plan
-    chains = list(
-        dict.fromkeys(
-            (spec.method.label, spec.seed)
-            for spec in specs
-            if spec.method is not None
-            and chained(spec)
-            and (spec.id not in finished or spec.seed in untrained or spec.ticket.id not in tickets | finished)
-        )
-    )
+    Claims(store.folder / "claims").clear()
+    agenda = _agenda(study, specs, finished, store.ticket_ids())
     ids = {spec.id for spec in specs}
+    waited = False
 
-    def count() -> None:
+    def look() -> bool:
+        """Count what is there and see what can be done; whether anything will be."""
+        nonlocal waited
         shown.at(len((store.row_ids() & ids) | finished))
+        agenda.found(store.ticket_ids())
+        if agenda.waits and not waited:
+            shown.note("Other processes that share the store are at what is left to do; waiting for their rows.")
+            waited = True
+        return not agenda.over
 
     if workers == 1:
-        _in_this_process(study, store, chains, controls, shown.note, count)
+        _in_this_process(study, store, agenda, look, shown.note)
     else:
-        _in_processes(study, store, chains, controls, workers, shown.note, count)
+        _in_processes(study, store, agenda, workers, look, shown.note)
+
+
+def _agenda(study: Study, specs: list[RunSpec], finished: set[str], tickets: set[str]) -> Agenda[Job]:
+    # what a method trains besides its tickets is a part of its chain
+    own = {(method.label, arm.label) for method in study.methods for arm in method.own_arms(1)}
+    dense = {spec.seed: spec for spec in specs if spec.method is None}
+    chains: dict[tuple[str, int], list[RunSpec]] = {}
+    controls: dict[str, list[Job]] = {}
+    for spec in specs:
+        if spec.method is not None and (spec.arm is None or (spec.method.label, spec.arm.label) in own):
+            chains.setdefault((spec.method.label, spec.seed), []).append(spec)
+        elif spec.method is not None and spec.id not in finished:
+            controls.setdefault(spec.ticket.id, []).append(Control(spec))
+    first: dict[Job, list[Job]] = {}
+    for (_, seed), runs in chains.items():
+        left = any(spec.id not in finished for spec in (dense[seed], *runs))
+        if left or any(spec.id in controls and spec.id not in tickets for spec in runs):
+            # all chains of a seed start from its dense training, so that comes first, with all that they will ask of it
+            first.setdefault(DenseTraining(dense[seed]), []).append(Chain(tuple(runs)))
+    return Agenda(first, controls)
+
+
+def _done(
+    job: Job,
+    study: Study,
+    trainings: Trainings,
+    claims: Claims,
+    note: Callable[[str], None],
+    look: Callable[[], object] = lambda: None,
+) -> bool:
+    """Do a job, if nobody else is at it; whether that is so."""
+    with claims.of(job.claim) as mine:
+        if mine and not job.is_done(trainings.store):
+            for _ in job.do(study, trainings, note):
+                look()
+    return mine
 
 
 def _in_this_process(
-    study: Study,
-    store: Store,
-    chains: list[tuple[str, int]],
-    controls: dict[str, list[RunSpec]],
-    note: Callable[[str], None],
-    count: Callable[[], None],
+    study: Study, store: Store, agenda: Agenda[Job], look: Callable[[], bool], note: Callable[[str], None]
 ) -> None:
-    trainings = study.trainings(store)
-
-    def run_controls(ticket: str) -> None:
-        for spec in controls.pop(ticket, []):
-            note(run_control(trainings, study, spec))
-            count()
-
-    for ticket in sorted(store.ticket_ids() & controls.keys()):
-        run_controls(ticket)
-    for seed in dict.fromkeys(seed for _, seed in chains):
-        note(run_dense(trainings, study, seed))
-        count()
-    for method, seed in chains:
-        for ticket in run_chain(trainings, study, method, seed, note):
-            count()
-            run_controls(ticket)
-        count()
+    trainings, claims = study.trainings(store), Claims(store.folder / "claims")
+    while look():
+        job = agenda.take()
+        if job is None:
+            time.sleep(LOOK)
+        elif _done(job, study, trainings, claims, note, look):
+            agenda.ended(job)
+        else:
+            agenda.is_elsewhere(job)
 
 
 def _in_processes(
-    study: Study,
-    store: Store,
-    chains: list[tuple[str, int]],
-    controls: dict[str, list[RunSpec]],
-    workers: int,
-    note: Callable[[str], None],
-    count: Callable[[], None],
+    study: Study, store: Store, agenda: Agenda[Job], workers: int, look: Callable[[], bool], note: Callable[[str], None]
 ) -> None:
     pool = ProcessPoolExecutor(
         max_workers=workers,
@@ -122,23 +124,20 @@ def _in_processes(
         env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
     )
     try:
-        # all chains of a seed start from its dense training, so that comes first, with all that they will ask of it
-        dense: dict[Future[str], int] = {}
-        for seed in dict.fromkeys(seed for _, seed in chains):
-            dense[pool.submit(_dense_job, seed)] = seed
-        running: set[Future[str]] = set(dense)
-        while True:
-            for ticket in sorted(store.ticket_ids() & controls.keys()):
-                running |= {pool.submit(_control_job, spec) for spec in controls.pop(ticket)}
+        running: dict[Future[Told], Job] = {}
+        while look():
+            while (job := agenda.take()) is not None:
+                running[pool.submit(_job, job)] = job
             if not running:
-                break
-            done, running = wait(running, timeout=0.25, return_when=FIRST_COMPLETED)
-            for future in done:
-                note(future.result())
-                if future in dense:
-                    began = dense[future]
-                    running |= {pool.submit(_chain_job, method, seed) for method, seed in chains if seed == began}
-            count()
+                time.sleep(LOOK)
+                continue
+            for future in wait(running, timeout=LOOK, return_when=FIRST_COMPLETED).done:
+                job, told = running.pop(future), future.result()
+                for sentence in told.said:
+                    store.say(sentence)
+                for sentence in told.notes:
+                    note(sentence)
+                (agenda.ended if told.done else agenda.is_elsewhere)(job)
         pool.shutdown(wait=True)  # by themselves, so that they put away what they hold; what follows is for the others
     except (PicklingError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -154,92 +153,6 @@ def _in_processes(
         pool.shutdown(wait=True, kill_workers=True)
 
 
-def run_dense(trainings: Trainings, study: Study, seed: int) -> str:
-    """Train a seed's dense network with every snapshot that a method of the study needs.
-
-    Returns a sentence when it ended without a result, else "".
-    """
-    stops = set().union(*(method.dense_steps(study.recipe) for method in study.methods))
-    try:
-        for _ in trainings.train(trainings.dense(seed), sorted(stops)):
-            pass
-    except Stopped as stopped:
-        return str(stopped)
-    return ""
-
-
-def run_chain(trainings: Trainings, study: Study, label: str, seed: int, note: Callable[[str], None]) -> Iterator[str]:
-    """Find a method's tickets for one seed, yield the id of each once it is in the store, then train it.
-
-    A training that ends without a result is told to `note`. Tickets that could not be found for want of it have rows
-    that say so: that a search diverges is an outcome of the method, not a run that is missing.
-    """
-    method = next(method for method in study.methods if method.label == label)
-    asked = Asked(trainings)
-    told: set[str] = set()
-
-    def tell(stopped: Stopped) -> None:
-        if str(stopped) not in told:  # once, though the search may ask for the same training
-            note(str(stopped))
-        told.add(str(stopped))
-
-    try:
-        for found in method.find(study.task, study.recipe, seed, asked):
-            ticket = replace(found, search_flops=asked.spent + found.scoring_flops)
-            run = trainings.spec(ticket).id
-            keep(trainings.store, run, ticket)
-            yield run
-            try:
-                for _ in trainings.train(ticket, (trainings.recipe_of(ticket).steps,)):
-                    pass
-            except Stopped as stopped:  # the next level may not need it
-                tell(stopped)
-    except Stopped as stopped:
-        tell(stopped)
-        for level, density in enumerate(study.spec.methods[label].densities):
-            if level:
-                trainings.lose(method, seed, level, density, stopped)
-
-
-class Asked:
-    """The trainings that a method asks for, and what they cost."""
-
-    def __init__(self, trainings: Trainings) -> None:
-        self._trainings = trainings
-        self.spent = 0.0
-        """Training FLOPs of the rows that were asked for."""
-
-    def __call__(self, ticket: Ticket, stops: Collection[int]) -> Iterator[Snapshot]:
-        """Yield the snapshots at `stops`; a training that is iterated to its end leaves a row."""
-        yield from self._trainings.train(replace(ticket, search_flops=self.spent), stops)
-        row = self._trainings.store.row(self._trainings.spec(ticket).id)
-        assert row is not None, "a training that was iterated to its end left no row"
-        self.spent += row.train_flops
-
-    def search(self, ticket: Ticket, stops: Collection[int]) -> Iterator[Snapshot]:
-        """Yield live snapshots of a training that leaves nothing in the store."""
-        return search(self._trainings, ticket, stops)
-
-
-def run_control(trainings: Trainings, study: Study, spec: RunSpec) -> str:
-    """Train one control of one ticket; returns a sentence when it ended without a result, else ""."""
-    assert spec.method is not None, "a control is an arm of a method's ticket"
-    assert spec.arm is not None, "a control is an arm of a method's ticket"
-    method = next(method for method in study.methods if method.label == spec.method.label)
-    arm = next(arm for arm in study.controls if arm.label == spec.arm.label)
-    ticket = kept(trainings.store, spec.ticket.id, method, study.task, lambda: trainings.sites)
-    control = next(islice(arm(ticket, study.recipe, spec.seed, study.task), spec.replicate, None))
-    assert trainings.spec(control) == spec, "a control is the run that was planned"
-    try:
-        # a small network is worth keeping, whoever's weights it began with; a masked one has the size of the dense one
-        own = isinstance(control.subnetwork, SmallUnits)
-        for _ in trainings.train(control, (trainings.recipe_of(control).steps,) if own else ()):
-            pass
-    except Stopped as stopped:
-        return str(stopped)
-    return ""
-
-
 # what follows runs in a worker process
 
 _STATE: dict[str, Any] = {}
@@ -249,7 +162,8 @@ def begin(study: Study | Stability, parent: int) -> None:
     """What a worker process does first: know what it works on, and end when its parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     torch.set_num_threads(1)
-    _STATE["study"], _STATE["trainings"] = study, study.trainings(Store(study.store))
+    store = Store(study.store)
+    _STATE.update(study=study, trainings=study.trainings(store), claims=Claims(store.folder / "claims"))
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
@@ -265,16 +179,18 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _dense_job(seed: int) -> str:
-    return run_dense(_STATE["trainings"], _STATE["study"], seed)
+class Told(NamedTuple):
+    """What a worker process has to tell of a job."""
+
+    done: bool
+    """False where another process is at it."""
+    notes: list[str]
+    said: list[str]
+    """By the store, about what was set aside."""
 
 
-def _chain_job(label: str, seed: int) -> str:
-    told: list[str] = []
-    for _ in run_chain(_STATE["trainings"], _STATE["study"], label, seed, told.append):
-        pass
-    return "\n".join(told)
-
-
-def _control_job(spec: RunSpec) -> str:
-    return run_control(_STATE["trainings"], _STATE["study"], spec)
+def _job(job: Job) -> Told:
+    told = Told(False, [], [])
+    trainings: Trainings = _STATE["trainings"]
+    trainings.store.say = told.said.append
+    return told._replace(done=_done(job, _STATE["study"], trainings, _STATE["claims"], told.notes.append))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -44,21 +45,47 @@ def constant_metric(task: Task, split: InMemory, recipe: Recipe) -> float | None
     return max(told, key=lambda values: sign * values[0])[1] if told else None
 
 
+def distance_to_right(task: Task, split: InMemory, recipe: Recipe) -> float | None:
+    """How far the metric of the best constant outputs is from that of right ones: what there is to be learnt.
+
+    Right ones have a metric of 0 where lower is better, or where it cannot be calculated of the targets themselves.
+
+    Args:
+        task: as of `constant_metric`.
+        split: that both are measured on.
+        recipe: gives the size of the batches.
+
+    Returns:
+        A positive number; None where `constant_metric` knows none, or where there is no distance.
+    """
+    constant, right = constant_metric(task, split, recipe), 0.0
+    if constant is None or not isinstance(split.targets, Tensor):
+        return None
+    if task.measured_by.higher_is_better and split.targets.is_floating_point():
+        right = _of(task, lambda some: some.clone(), split.targets.cpu(), recipe) or 0.0
+    return abs(right - constant) or None
+
+
 _LOOKED_AT = 10_000
 """Training targets by which the best constant is chosen."""
 
 
 def _measured(task: Task, constant: Tensor, targets: Tensor, recipe: Recipe) -> float | None:
     """The metric of constant outputs; None where it cannot be calculated."""
-    total, of = 0.0, task.measured_by.of
+    return _of(task, lambda some: constant.expand(len(some), *constant.shape[1:]).contiguous(), targets, recipe)
+
+
+def _of(task: Task, outputs: Callable[[Tensor], Tensor], targets: Tensor, recipe: Recipe) -> float | None:
+    """The metric of what is said to targets; None where it cannot be calculated."""
+    shown = task.measured_by.start(torch.device("cpu"))
     try:
         with torch.inference_mode():
             for some in targets.split(recipe.eval_batch_size):
-                given = constant.expand(len(some), *constant.shape[1:]).contiguous()
-                total += float(torch.as_tensor(of(given, some))) * len(some)
+                shown.update(outputs(some), some)
+            value = shown.compute()
     except Exception:  # whatever the user's metric raises on outputs that no network gave
         return None
-    return total / len(targets) if math.isfinite(total) else None
+    return value if math.isfinite(value) else None
 
 
 def _constants(targets: Tensor, outputs: Tensor) -> list[Tensor]:

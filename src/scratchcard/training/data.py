@@ -161,21 +161,37 @@ def batches(
     return _stream(split, keys, seed, device)
 
 
-def sequential(split: Split, batch_size: int, device: torch.device | str = "cpu") -> Iterator[Batch]:
+def sequential(
+    split: Split, batch_size: int, device: torch.device | str = "cpu", limit: int | None = None
+) -> Iterator[Batch]:
     """Every example once, in order, for evaluation (without random transforms where a split says how to read it so).
 
-    The ragged last batch is kept. Every batch is a copy: a network may change its inputs in place, the data stay.
+    The ragged last batch is kept; with `limit` it is the first so many examples, whatever the batches. Every batch is a
+    copy: a network may change its inputs in place, the data stay.
     """
-    n, starts = len(split), range(0, len(split), _positive(batch_size))
+    n = len(split) if limit is None else min(len(split), limit)
+    starts = range(0, n, _positive(batch_size))
     if isinstance(split, Streamed):
         keys = ((start, list(range(start, min(start + batch_size, n)))) for start in starts)
         return _stream(split.for_evaluation(), keys, 0, device)
     inputs, targets = split.inputs, split.targets
 
     def rows(tensors: Tensors, start: int) -> Tensors:
-        return map_tensors(lambda t: t[start : start + batch_size].to(device, copy=True), tensors)
+        return map_tensors(lambda t: t[start : min(start + batch_size, n)].to(device, copy=True), tensors)
 
     return ((rows(inputs, start), rows(targets, start)) for start in starts)
+
+
+def spread_out(split: Split, examples: int, device: torch.device | str = "cpu") -> Batch:
+    """At most so many examples as evaluation reads them, evenly spread over the split: of sorted ones, all kinds."""
+    number = min(examples, len(split))
+    index = torch.arange(number) * (len(split) - 1) // max(1, number - 1)
+    if isinstance(split, InMemory):
+        batch = split.take(index.to(named_tensors(split.targets)[0][1].device))
+    else:
+        batch = split.for_evaluation().read(index.tolist(), seed=0, step=0)
+    inputs, targets = (map_tensors(lambda t: t.to(device), part) for part in batch)
+    return inputs, targets
 
 
 class _Batches(Dataset[Batch | Unreadable]):

@@ -82,7 +82,8 @@ class Measurement:
         self._validation_loss.append(validation_loss)
         self._test_metric.append(test_metric)
         if last:
-            _, self.train_metric = evaluate(model, self._task, data.train, recipe, limit=TRAIN_METRIC_EXAMPLES)
+            _, seen = evaluate(model, self._task, data.train, recipe, limit=TRAIN_METRIC_EXAMPLES)
+            self.train_metric = seen if math.isfinite(seen) else None
 
     @property
     def curve(self) -> Curve:

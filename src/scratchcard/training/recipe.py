@@ -11,10 +11,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
+from scratchcard.fields import check_fields
 from scratchcard.training.augment import AUGMENTATIONS
 from scratchcard.words import unknown
 
 Precision = Literal["float32", "bfloat16", "float64", "block8"]
+MOST, EVALUATIONS = 10**9, 10**6
+"""Steps or examples, and evaluations, beyond which a number is a slip of the hand: lists as long as that are made."""
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -63,8 +66,9 @@ class Recipe:
         """Refuse what cannot be trained, naming every field that is off.
 
         Raises:
-            ValueError: a number out of range, or a name that is not known.
+            ValueError: a value of another type, a number out of range, or a name that is not known.
         """
+        check_fields(self)
         for name in ("milestones", "augment"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if isinstance(self.optimizer, str) and self.optimizer not in OPTIMIZERS:
@@ -77,10 +81,13 @@ class Recipe:
             if name not in AUGMENTATIONS:
                 raise ValueError(unknown("augmentation", name, AUGMENTATIONS))
         rules = {
-            "steps": (self.steps >= 1, "at least 1"),
-            "batch_size": (self.batch_size >= 1, "at least 1"),
-            "eval_every": (self.eval_every >= 1, "at least 1"),
-            "eval_batch_size": (self.eval_batch_size >= 1, "at least 1"),
+            "steps": (1 <= self.steps <= MOST, f"at least 1 and at most {MOST:,}"),
+            "batch_size": (1 <= self.batch_size <= MOST, f"at least 1 and at most {MOST:,}"),
+            "eval_every": (
+                self.eval_every >= 1 and self.steps <= EVALUATIONS * self.eval_every,
+                f"at least 1, and so that {self.steps:,} steps have at most {EVALUATIONS:,} evaluations",
+            ),
+            "eval_batch_size": (1 <= self.eval_batch_size <= MOST, f"at least 1 and at most {MOST:,}"),
             "lr": (0 < self.lr < math.inf, "a positive number"),
             "momentum": (
                 self.momentum == 0 or (0 < self.momentum < 1 and self.optimizer not in ("adam", "adamw")),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +12,9 @@ from torch import Tensor, nn
 
 from scratchcard.networks.forward import as_fits, call, read_state, state_digest, with_state
 from scratchcard.networks.sites import Sites, find_sites
-from scratchcard.training.data import Data, sequential
-from scratchcard.training.loop import as_precise, autocast, placed
-from scratchcard.training.metrics import LOSSES, METRICS, Metric, PerBatch
+from scratchcard.training.accumulate import Accumulates, PerBatch
+from scratchcard.training.data import Data, InMemory, Split, sequential
+from scratchcard.training.metrics import LOSSES, METRICS, OF_CLASSES, Metric, as_metric
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.seeds import seeded
 from scratchcard.types import Snapshot
@@ -34,8 +33,10 @@ class Task:
     data: Data
     loss: str | PerBatch = "cross_entropy"
     """A name in `LOSSES`, or (outputs, targets) -> scalar tensor, a mean over examples."""
-    metric: str | Metric = "accuracy"
-    """A name in `METRICS`, "loss" (the loss itself, lower is better), or a `Metric`."""
+    metric: str | Metric | PerBatch | Accumulates = "accuracy"
+    """A name in `METRICS`, "loss" (the loss itself, lower is better), or a `Metric`. A bare function that is a mean
+    over examples, or an object that accumulates as those of torchmetrics do, is taken under its own name and printed as
+    a number; higher is better unless its attribute `higher_is_better` says otherwise."""
     start: Mapping[str, Tensor] | nn.Module | None = None
     """A trained dense model (or its state_dict): it is taken as it is, nothing dense is trained; tickets start from
     its weights, fresh initialisations come from the factory."""
@@ -63,6 +64,13 @@ class Task:
             )
         if isinstance(self.loss, str) and self.loss not in LOSSES:
             raise ValueError(unknown("loss", self.loss, LOSSES))
+        if not isinstance(self.loss, str) and not callable(self.loss):
+            raise ValueError(
+                f"Task.loss must be a name in {', '.join(LOSSES)} or a function of (outputs, targets), got a "
+                f"{type(self.loss).__name__}"
+            )
+        if not isinstance(self.metric, str | Metric):
+            object.__setattr__(self, "metric", as_metric(self.metric).of)
         if isinstance(self.metric, str) and self.metric not in (*METRICS, "loss"):
             raise ValueError(unknown("metric", self.metric, (*METRICS, "loss")))
         if self.start is not None:
@@ -85,6 +93,8 @@ class Task:
         """The metric, resolved from its name."""
         if isinstance(self.metric, Metric):
             return self.metric
+        if not isinstance(self.metric, str):
+            return as_metric(self.metric)
         return Metric("loss", self.loss_of, higher_is_better=False) if self.metric == "loss" else METRICS[self.metric]
 
     @cached_property
@@ -120,7 +130,7 @@ class Task:
             with seeded(seed):
                 model = self.model() if width is None else self.model(width=width)  # pyright: ignore[reportCallIssue]
         except Exception as error:  # whatever the user's factory raises
-            raise ValueError(f"the model factory of task {self.name!r} fails: {_one_line(error)}") from error
+            raise ValueError(f"the model factory of task {self.name!r} fails: {one_line(error)}") from error
         if not isinstance(model, nn.Module):
             raise ValueError(
                 f"the model factory of task {self.name!r} must return a torch.nn.Module, not {type(model).__name__}"
@@ -143,65 +153,18 @@ class Task:
         try:
             with seeded(0), torch.inference_mode():
                 return call(model, as_fits(self.example_inputs(), model))
-        except Exception:  # whatever the user's model raises; `check` says what
+        except Exception:  # whatever the user's model raises; `fits` says what
             return None
 
-    def check(self, recipe: Recipe) -> None:
-        """Send one batch through model, loss and metric, so that what does not fit is said before anything is trained.
-
-        Raises:
-            ValueError: the model fails on a batch, the loss does not fit its outputs, or either is not finite.
-        """
-        try:
-            model = placed(self.at_start(0), recipe)
-            device = torch.device(recipe.device)
-        except (RuntimeError, AssertionError) as error:  # what torch raises about devices it does not have
-            raise ValueError(f"the device {recipe.device!r} cannot be used here: {_one_line(error)}") from error
-        batch = next(iter(sequential(self.data.train, min(recipe.batch_size, 8), device)))
-        inputs, targets = (as_precise(part, recipe) for part in batch)
-        with seeded(0), autocast(recipe):
-            try:
-                outputs = call(model, inputs)
-            except Exception as error:  # whatever the user's model raises
-                raise ValueError(
-                    f"the model of task {self.name!r} fails on a batch {_shapes(inputs)}: {_one_line(error)}"
-                ) from error
-            try:
-                loss = self.loss_of(outputs, targets)
-                with torch.inference_mode():
-                    metric = torch.as_tensor(self.measured_by.of(call(model, inputs), targets))
-            except Exception as error:  # whatever the user's loss or metric raises
-                raise ValueError(
-                    f"the loss or metric of task {self.name!r} does not fit the model: outputs {_shapes(outputs)}, "
-                    f"targets {_shapes(targets)}: {_one_line(error)}"
-                ) from error
-        if not (isinstance(loss, Tensor) and loss.dim() == 0 and loss.requires_grad):
-            raise ValueError(
-                f"the loss of task {self.name!r} must be a scalar tensor that depends on the weights, got "
-                f"{_shapes(loss)}; return a mean over the examples of the batch"
-            )
-        if metric.dim() > 0:
-            raise ValueError(
-                f"the metric {self.measured_by.name!r} of task {self.name!r} must be one number, got "
-                f"{_shapes(metric)}; return a mean over the examples of the batch"
-            )
-        for what, value in (("loss", float(loss.detach())), ("metric", float(metric))):
-            if not math.isfinite(value):
-                raise ValueError(
-                    f"before any training, the {what} of task {self.name!r} on one batch is {value}; "
-                    "check the inputs, targets and initialisation"
-                )
+    def one_class(self, split: Split) -> int | None:
+        """The class that all targets of a split are, where they are classes and held in memory; else None."""
+        targets = split.targets if isinstance(split, InMemory) else None
+        if self.loss_of not in OF_CLASSES or not isinstance(targets, Tensor) or targets.is_floating_point():
+            return None
+        first = targets.flatten()[0]
+        return int(first) if bool((targets == first).all()) else None
 
 
-def _shapes(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{name}: {_shapes(part)}" for name, part in value.items()) + "}"
-    if isinstance(value, tuple | list):
-        return "(" + ", ".join(map(_shapes, value)) + ")"
-    return type(value).__name__
-
-
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What was raised, as the end of a sentence."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
