@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,10 +28,14 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def finished(tmp_path: Path, capsys: Capture) -> Path:
-    """A finished study: nothing of it may be lost."""
-    words = ["--workers", 1, "--seeds", 1, "--controls", "none", "--rounds", 1, "--store", tmp_path / "runs"]
-    assert command(capsys, "study", write_task(tmp_path), *words, "--report", tmp_path / "r.html").code == 0
+def finished(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: Capture) -> Path:
+    """A finished study, run once for all tests: nothing of it may be lost."""
+    once = tmp_path_factory.getbasetemp() / "finished"
+    if not once.exists():
+        once.mkdir()
+        words = ["--workers", 1, "--seeds", 1, "--controls", "none", "--rounds", 1, "--store", once / "runs"]
+        assert command(capsys, "study", write_task(once), *words, "--report", once / "r.html").code == 0
+    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
     return tmp_path / "runs"
 
 

@@ -358,7 +358,9 @@ def nan_from_the_start() -> nn.Module:
         ({"start": {"weight": torch.zeros(1)}}, "these weights are not of this"),
     ],
     ids=lambda changes: (
-        "-".join(f"{name}={getattr(value, '__name__', value)}" for name, value in changes.items())
+        "-".join(
+            f"{name}={getattr(value, '__name__', getattr(value, 'name', value))}" for name, value in changes.items()
+        )
         if isinstance(changes, dict)
         else ""
     ),

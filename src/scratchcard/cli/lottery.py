@@ -41,7 +41,7 @@ def lottery(
     ),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run and what it would cost.")] = False,
 ) -> None:
-    """Compare tickets' original initial weights with fresh ones: single weights and filters, large and small rate.
+    """Compare tickets' original weights with fresh ones: single weights and filters, large and small rate.
 
     Safe to stop or kill at any moment: the same command continues.
     """

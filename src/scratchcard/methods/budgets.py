@@ -55,8 +55,8 @@ class ReInit:
 
     Of tickets that go on with their search's schedule: the rest of it, from the step of the draw, beginning with the
     scaling factors that the search began with. Where little is left of it, or only its small rates, fresh weights
-    learn next to nothing: so it is run where it is asked for by name, and scratch-E is usual. Training early-bird tickets without loading their weights, as the
-    released code of You et al. 2020 does, is this arm.
+    learn next to nothing: so it is run where it is asked for by name, and scratch-E is usual. Training early-bird
+    tickets without loading their weights, as the released code of You et al. 2020 does, is this arm.
     """
 
     replicates: int = _draws()
