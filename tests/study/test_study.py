@@ -425,6 +425,6 @@ def test_a_study_is_what_it_was_asked_for() -> None:
     usual = ["fresh-init", "random-mask-layerwise", "random-mask-global", "dense-for-the-search"]
     assert study.spec.arms == ["dense", "ticket", *usual]
     assert (study.spec.margin, study.spec.margin_kind) == (0.005, "absolute")
-    assert Study(tiny(metric="loss")).spec.margin_kind == "relative"
+    assert Study(tiny(metric="loss"), margin=0.03).spec.margin_kind == "relative"
     levels = study.spec.methods["imp"]
     assert min(abs(density - 0.2) for density in levels.densities) == abs(levels.densities[levels.primary] - 0.2)

@@ -21,6 +21,7 @@ from scratchcard.networks.cost import cost
 from scratchcard.networks.sites import Site, Sites, find_sites
 from scratchcard.study.budget import in_words
 from scratchcard.study.connectivity import Stability
+from scratchcard.study.notes import about_task
 from scratchcard.study.study import cores
 from scratchcard.training.evaluate import evaluate
 from scratchcard.training.loop import placed
@@ -101,14 +102,18 @@ def inspect(
     if price.uncounted:
         console.print(f"not counted: {', '.join(price.uncounted)}", highlight=False)
     torch.set_num_threads(1)
-    limit = study.recipe.batch_size
+    limit = study.recipe.eval_batch_size
     loss, metric = evaluate(
         placed(model, study.recipe), study.task, study.task.data.validation, study.recipe, limit=limit
     )
+    state = "untrained" if study.task.start is None else "trained, as it was brought"
     console.print(
-        f"untrained, on the first validation examples: loss {loss:.4g}, {study.task.measured_by.name} {metric:.4g}",
+        f"{state}, on the first validation examples: loss {loss:.4g}, {study.task.measured_by.name} {metric:.4g}",
         highlight=False,
+        markup=False,
     )
+    for sentence in about_task(study.task):
+        console.print(sentence, highlight=False, markup=False)
 
 
 def _units(console: Console, task: Task) -> None:

@@ -16,10 +16,11 @@ from typing import Any, Literal
 from scratchcard.fields import check_fields
 from scratchcard.masks.early_bird import READINGS, EarlyBirdDetector, random_distance
 from scratchcard.methods.slimming import SparsityTraining, told_of
-from scratchcard.methods.ticket import Dense, Handed, Ticket, Train
+from scratchcard.methods.ticket import Dense, Handed, Ticket, TooShort, Train
 from scratchcard.methods.units import (
     CutsUnits,
     best_of_all,
+    between_looks,
     check_every,
     check_factors,
     check_rates,
@@ -141,6 +142,7 @@ class EarlyBird(CutsUnits):
         """Refuse a network with too few units that could be cut, or a training too short for the detector to fire.
 
         Raises:
+            TooShort: with the number of steps that it needs.
             ValueError: as said.
         """
         if recipe.scale_l1:
@@ -148,10 +150,11 @@ class EarlyBird(CutsUnits):
         draws = looks(task, recipe, self.every)
         needed = self.patience + (self.reading == "consecutive")
         if len(draws) < needed:
-            raise ValueError(
-                f"early-bird draws a mask every {draws[0]} steps, {len(draws)} in this training of "
-                f"{recipe.steps}, and can fire after {needed} at the earliest; train longer, or draw more often "
-                "with every="
+            each = between_looks(task, recipe, self.every)
+            raise TooShort(
+                f"{self.label} draws a mask every {each:,} steps, {len(draws)} in this training of {recipe.steps:,}, "
+                f"and can fire after {needed} at the earliest, for which it needs {(needed - 1) * each + 1:,} steps; "
+                "train longer, or draw more often with every="
             )
         factors = self._factors(task)
         for level in range(1, self.rounds + 1):

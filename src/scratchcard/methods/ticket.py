@@ -141,6 +141,10 @@ class Train(Protocol):
         ...
 
 
+class TooShort(ValueError):
+    """The training is shorter than a method needs it; the message says how many steps it needs."""
+
+
 class Method(Protocol):
     """A frozen dataclass of hyper-parameters with one verb."""
 
@@ -158,7 +162,10 @@ class Method(Protocol):
         ...
 
     def check(self, task: Task, recipe: Recipe) -> None:
-        """Raise ValueError when the method cannot work on this task with this recipe."""
+        """Raise ValueError when the method cannot work on this task with this recipe.
+
+        `TooShort` where more steps would do: a study of several methods goes on without it then.
+        """
         ...
 
     @property

@@ -266,9 +266,14 @@ def check_factors(who: str, strength: float, initial: float | None, least: float
         )
 
 
+def between_looks(task: Task, recipe: Recipe, every: int | None) -> int:
+    """The steps between two looks of a method into its search: so many, or (None) an epoch."""
+    return every or max(1, len(task.data.train) // recipe.batch_size)
+
+
 def looks(task: Task, recipe: Recipe, every: int | None) -> list[int]:
     """The steps at which a method looks into its search: every so many (None: an epoch), and the last one."""
-    each = every or max(1, len(task.data.train) // recipe.batch_size)
+    each = between_looks(task, recipe, every)
     return sorted({*range(each, recipe.steps + 1, each), recipe.steps})
 
 

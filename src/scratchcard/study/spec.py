@@ -67,15 +67,19 @@ class Causes:
     recipe: str
     methods: dict[str, Cause]
     arms: dict[str, Cause]
+    data: str
+    """Digest of the data, which is part of the task's."""
 
     @classmethod
     def of(cls, task: Task, recipe: Recipe, methods: Sequence[Method], arms: Sequence[Arm]) -> Causes:
         """Read them from the objects."""
+        data = task.data.digest()
         return cls(
-            task_digest(task),
+            task_digest(task, data),
             _text(recipe),
             {method.label: Cause(method.label, _text(method)) for method in methods},
             {arm.label: Cause(arm.label, _text(arm)) for arm in (*arms, *(a for m in methods for a in m.own_arms(1)))},
+            data,
         )
 
     def spec(self, method: str | None, seed: int, level: int, arm: str | None, replicate: int) -> RunSpec:
@@ -124,13 +128,18 @@ def _is_cause(field: dataclasses.Field[Any], value: Any) -> bool:
     return value != field.default if marked == "added" else bool(marked)
 
 
-def task_digest(task: Task) -> str:
-    """Digest of the task's code, of the names and shapes of its network's state, and of its data; not of its name."""
+def task_digest(task: Task, data: str | None = None) -> str:
+    """Digest of the task's code, of the names and shapes of its network's state, and of its data; not of its name.
+
+    Args:
+        task: whose network is made once, to see its state.
+        data: the digest of other data, for what it would be with these; None: of the task's own.
+    """
     state = read_state(task.fresh(0))
     causes = {
         "code": source_digest(task.model, task.loss, task.metric, task.loop),
         "state": [[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in sorted(state.items())],
-        "data": task.data.digest(),
+        "data": task.data.digest() if data is None else data,
         "start": source_digest(task.start),
     }
     return hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()

@@ -16,16 +16,17 @@ from scratchcard.methods.arms import ARMS, PAPER, RETHINKING, USUAL, UniformWidt
 from scratchcard.methods.budgets import DenseLonger, ScratchB
 from scratchcard.methods.fit import ONE_DRAW, level_near, refusal, uniform_already
 from scratchcard.methods.imp import IMP
-from scratchcard.methods.ticket import Arm, Method
+from scratchcard.methods.ticket import Arm, Method, TooShort
 from scratchcard.row import LONGER, VERSION, MethodPlan, Origin, Rows, StudySpec
 from scratchcard.study.execute import Trainings, plain_fields
 from scratchcard.study.limits import check_kinds, check_size, check_workers, chosen_seeds
+from scratchcard.study.notes import about_margin, about_other_data, about_task
 from scratchcard.study.plan import Plan, planned, price_of_one
 from scratchcard.study.progress import Progress
 from scratchcard.study.spec import Causes, RunSpec
 from scratchcard.study.store import Store
 from scratchcard.study.workers import run_study
-from scratchcard.training.constant import constant_metric
+from scratchcard.training.constant import constant_metric, distance_to_right
 from scratchcard.training.data import InMemory
 from scratchcard.training.fits import check_fits
 from scratchcard.training.recipe import Recipe
@@ -51,7 +52,9 @@ class Study:
     """How many (0, 1, ...), or which."""
     margin: float | None = None
     """How much worse still counts as matching: in the metric's unit (default 0.005) for shares such as accuracy, as a
-    fraction of the dense mean (default 0.01) for anything else."""
+    fraction of the dense mean for anything else. The default there is in the metric's unit: 1 % of what a constant
+    predictor reaches on validation, or, where higher is better, of how far that is from right outputs; 1 % of the dense
+    mean where that cannot be calculated."""
     primary: float = 0.2
     """The verdict is about each method's level of the density nearest to this; other levels are descriptive."""
     measure: Literal["end", "early_stop"] = "end"
@@ -147,12 +150,30 @@ class Study:
         return Causes.of(self.task, self.recipe, self.methods, self.controls)
 
     @cached_property
+    def able(self) -> tuple[Method, ...]:
+        """The methods that the recipe is long enough for; where that is none, all of them, and `check` refuses them."""
+        if len(self.methods) == 1:
+            return tuple(self.methods)
+        return tuple(m for m in self.methods if not isinstance(self._checked[m.label], TooShort)) or tuple(self.methods)
+
+    @cached_property
+    def _checked(self) -> dict[str, ValueError | None]:
+        """What every method has against this task and recipe."""
+        found: dict[str, ValueError | None] = dict.fromkeys(method.label for method in self.methods)
+        for method in self.methods:
+            try:
+                method.check(self.task, self.recipe)
+            except ValueError as error:
+                found[method.label] = error
+        return found
+
+    @cached_property
     def spec(self) -> StudySpec:
         """What is declared before anything runs."""
         metric = self.task.measured_by
-        relative = not metric.fraction
+        margin, kind = self._declared_margin
         methods = {}
-        for method in self.methods:
+        for method in self.able:
             primary = level_near(method, self.task, self.primary)
             # of those that "better" needs it is always said why they cannot be run
             needed = [DenseLonger(), *([UniformWidth()] if method.units != "weights" else [])]
@@ -165,7 +186,10 @@ class Study:
                 origin=method.origin if self.task.start is None or method.origin.trained else Origin(weights="given"),
                 left_out={label: why for label, arm in arms.items() if (why := self._refusal(arm, method))},
             )
-        own = list(dict.fromkeys(arm.label for method in self.methods for arm in method.own_arms(1)))
+        controls = self.controls
+        if len(self.able) < len(self.methods):  # those of a method that is left out alone are not run either
+            controls = [a for a in controls if not all(a.label in plan.left_out for plan in methods.values())]
+        own = list(dict.fromkeys(arm.label for method in self.able for arm in method.own_arms(1)))
         test = self.task.data.test
         return StudySpec(
             version=VERSION,
@@ -173,6 +197,7 @@ class Study:
             task=self.task.name,
             task_digest=self.causes.task,
             data=self.task.data.describe(),
+            data_digest=self.causes.data,
             metric=metric.name,
             higher_is_better=metric.higher_is_better,
             metric_is_fraction=metric.fraction,
@@ -187,12 +212,12 @@ class Study:
             methods=methods,
             planned=len(self._planned(methods)),
             control_levels=None if self.control_levels is None else list(self.control_levels),
-            arms=["dense", "ticket", *own, *(arm.label for arm in self.controls)],
-            replicates={arm.label: arm.replicates for arm in self.controls},
+            arms=["dense", "ticket", *own, *(arm.label for arm in controls)],
+            replicates={arm.label: arm.replicates for arm in controls},
             seeds=list(self._seeds),
             measure=self.measure,
-            margin=self.margin if self.margin is not None else 0.01 if relative else 0.005,
-            margin_kind="relative" if relative else "absolute",
+            margin=margin,
+            margin_kind=kind,
             command=self.command or f"scratchcard.Study(...).run()  # of task {self.task.name!r}",
         )
 
@@ -203,8 +228,9 @@ class Study:
             ValueError: one batch does not fit through model, loss and metric, or a method cannot work on this task.
         """
         check_fits(self.task, self.recipe)
-        for method in self.methods:
-            method.check(self.task, self.recipe)
+        for method in self.able:
+            if (error := self._checked[method.label]) is not None:
+                raise error
 
     def plan(self) -> Plan:
         """What would run and what it costs; nothing is written, and trained only for a second to see the speed."""
@@ -218,7 +244,11 @@ class Study:
 
     def notes(self, store: Store | None = None) -> list[str]:
         """What a person should know before anything is trained, as sentences."""
-        found = []
+        found = [
+            f"{method.label} is left out: {self._checked[method.label]}"
+            for method in self.methods
+            if method not in self.able
+        ]
         if self.task.one_draw:
             reasons = [pair for plan in self.spec.methods.values() for pair in plan.left_out.items()]
             left = sorted({arm for arm, why in reasons if why == ONE_DRAW})
@@ -233,7 +263,20 @@ class Study:
                 "scratchcard: they stay and can be reported, but what controls, crops and scores are has changed, so "
                 "none of them is taken for a run of this study."
             )
-        return found
+        found += [*about_task(self.task), *about_margin(self.spec, self.margin)]
+        return found if store is None else [*found, *about_other_data(self.task, self.spec, store)]
+
+    @property
+    def _declared_margin(self) -> tuple[float, Literal["absolute", "relative"]]:
+        """The margin with its kind: never a result, unless it cannot be told beforehand."""
+        if self.task.measured_by.fraction:
+            return (0.005 if self.margin is None else self.margin), "absolute"
+        validation = self.task.data.validation
+        if self.margin is None and isinstance(validation, InMemory):
+            distance = distance_to_right(self.task, validation, self.recipe)
+            if distance is not None:
+                return float(f"{0.01 * distance:.3g}"), "absolute"  # the last digits depend on the machine
+        return (0.01 if self.margin is None else self.margin), "relative"
 
     def _longer(self, specs: Sequence[RunSpec]) -> dict[str, float]:
         """Of runs that take longer than one training of the dense network: about how many of these each is worth."""
@@ -297,13 +340,14 @@ class Study:
         return self._planned(self.spec.methods)
 
     def _planned(self, plans: Mapping[str, MethodPlan]) -> list[RunSpec]:
-        methods = [(method, plans[method.label]) for method in self.methods]
+        methods = [(method, plans[method.label]) for method in self.able]
         return list(planned(self.causes, methods, self.controls, self._seeds, self.control_levels))
 
     @property
     def _id(self) -> str:
-        # what a constant predictor reaches is no choice, and depends on the machine in its last digit
-        declared = self.spec.model_dump(exclude={"command", "constant"})
+        # what a constant predictor reaches is no choice, and depends on the machine in its last digit; the digest of
+        # the data is in the task's
+        declared = self.spec.model_dump(exclude={"command", "constant", "data_digest"})
         return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()[:24]
 
 
