@@ -8,11 +8,16 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
+from scratchcard.evidence.report import report
+from scratchcard.methods.imp import IMP
+from scratchcard.study.named import named_study
 from tiny_study import TASK_FILE, command, write_task
 
 Capture = pytest.CaptureFixture[str]
@@ -27,15 +32,22 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A task file, the store of its finished study, and its report."""
+    folder = tmp_path_factory.mktemp("studied")
+    study = replace(named_study(str(write_task(folder))), seeds=1, arms=[], store=folder / "runs")
+    study = replace(study, methods=[IMP(rounds=1)], command="scratchcard study tiny.py")
+    report(study.run(workers=1, progress=False), folder / "r.html")
+    del sys.modules["tiny"]
+    sys.path.remove(str(folder.resolve()))
+    return folder
+
+
 @pytest.fixture
-def finished(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: Capture) -> Path:
-    """A finished study, run once for all tests: nothing of it may be lost."""
-    once = tmp_path_factory.getbasetemp() / "finished"
-    if not once.exists():
-        once.mkdir()
-        words = ["--workers", 1, "--seeds", 1, "--controls", "none", "--rounds", 1, "--store", once / "runs"]
-        assert command(capsys, "study", write_task(once), *words, "--report", once / "r.html").code == 0
-    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
+def finished(tmp_path: Path, studied: Path) -> Path:
+    """A finished study: nothing of it may be lost."""
+    shutil.copytree(studied, tmp_path, dirs_exist_ok=True)
     return tmp_path / "runs"
 
 
@@ -213,34 +225,41 @@ def test_a_report_that_cannot_be_written(finished: Path, capsys: Capture) -> Non
     assert everything(finished) == before
 
 
-@pytest.mark.parametrize("kind", ["rows/*.json", "studies/*.json", "store.json"])
-def test_a_spoilt_store(finished: Path, capsys: Capture, kind: str) -> None:
-    path = next(finished.glob(kind))
-    path.write_bytes(path.read_bytes()[:-9])
-    before = everything(finished)
-    assert command(capsys, "report", finished, "--report", finished.parent / "r.html").is_one_sentence(path.name)
-    assert everything(finished) == before
+def damage(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9] + b"?")
 
 
-@pytest.mark.parametrize("kind", ["snapshots/*/*.safetensors", "tickets/*.safetensors"])
-def test_a_spoilt_artefact(finished: Path, capsys: Capture, kind: str) -> None:
+def outside(path: Path) -> None:
+    row = json.loads(path.read_text())
+    for artefact in row["artefacts"].values():
+        artefact["file"] = "../tiny.py"
+    path.write_text(json.dumps(row))
+
+
+@pytest.mark.parametrize(
+    ("kind", "spoil"),
+    [
+        ("rows/*.json", outside),
+        ("store.json", damage),
+        ("tickets/*.safetensors", damage),
+    ],
+)
+def test_what_is_spoilt_is_said_set_aside_and_done_again(
+    finished: Path, capsys: Capture, kind: str, spoil: Callable[[Path], None]
+) -> None:
     for path in finished.glob(kind):
-        path.write_bytes(path.read_bytes()[:-1] + b"?")
-    rows = everything(finished / "rows")
-    words = ["--workers", 1, "--seeds", 1, "--rounds", 2, "--store", finished, "--report", finished.parent / "r"]
-    said = command(capsys, "study", finished.parent / "tiny.py", *words)
-    assert said.is_one_sentence("other bytes than were written", "delete rows/")
-    assert rows.items() <= everything(finished / "rows").items()
-
-
-def test_a_row_that_names_a_file_outside(finished: Path, capsys: Capture) -> None:
-    for path in (finished / "rows").iterdir():
-        row = json.loads(path.read_text())
-        for artefact in row["artefacts"].values():
-            artefact["file"] = "../tiny.py"
-        path.write_text(json.dumps(row))
+        spoil(path)
+    spoilt = [path.name for path in finished.glob(kind)]
+    others = {path: content for path, content in everything(finished).items() if Path(path).name not in spoilt}
     words = ["--workers", 1, "--seeds", 1, "--rounds", 2, "--controls", "none", "--store", finished]
-    assert command(capsys, "study", finished.parent / "tiny.py", *words).is_one_sentence("outside of itself")
+    report = finished.parent / "again.html"
+    said = command(capsys, "study", finished.parent / "tiny.py", *words, "--report", report)
+    assert said.code == 0, said.err
+    assert "damaged" in said.err, said.err
+    assert "Traceback" not in said.err
+    now = everything(finished)
+    assert {path for path in others if "/rows/" in path} <= now.keys(), "no row is lost"
+    assert len(list((finished / "rows").glob("*.json"))) == 3
 
 
 @pytest.mark.parametrize("when", ["at once", "in training"])

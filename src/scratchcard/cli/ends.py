@@ -34,6 +34,8 @@ def ended(command: Callable[[], Any]) -> int:
             reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to stop
     try:
         with warnings.catch_warnings():
+            # what scratchcard itself has to say is said, whatever is done with the warnings of others
+            warnings.filterwarnings("always", category=UserWarning, module=r"scratchcard\b")
             warnings.showwarning = _Warned()
             code = command() or 0
     except KeyboardInterrupt:
@@ -85,6 +87,7 @@ _WORDS: dict[type[BaseException], Callable[[BaseException, str], str]] = {
     typer.Abort: lambda _, said: "input was asked for, and there is none; leave it out of the task's code",
     # torch has no type of its own for it on every device
     RuntimeError: lambda error, said: _memory(error, said) if "allocate" in said else "",
+    Warning: lambda error, said: f"{said} ({type(error).__name__}, which PYTHONWARNINGS makes an error)",
     SystemExit: lambda _, said: f"the program was ended from within, with {said or 'nothing'}; leave that out",
 }
 """What happens to everybody, in words."""
@@ -130,4 +133,5 @@ class _Warned:
         text = str(message)
         if text not in self._shown:
             self._shown.add(text)
-            tell(f"{text} ({category.__name__}, {Path(filename).name}, line {lineno})")
+            ours = Path(filename).is_relative_to(_OURS)
+            tell(text if ours else f"{text} ({category.__name__}, {Path(filename).name}, line {lineno})")
