@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,18 +18,18 @@ from tiny_study import TASK_FILE, command, write_task
 Capture = pytest.CaptureFixture[str]
 
 
-@pytest.fixture
-def studied(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a task file and a store: tickets of whole units, and of single weights at 1 % or so."""
+    folder = tmp_path_factory.mktemp("studied")
     text = TASK_FILE.replace(
         "[sc.IMP(rounds=2)]", '[sc.IMP(rounds=2, rate=0.4, units="channels"), sc.IMP(rounds=6, rate=0.4)]'
     )
-    path = write_task(tmp_path, text)
-    monkeypatch.setattr(sys, "argv", ["scratchcard", "study", str(path)])
-    words = ["--workers", 1, "--seeds", 1, "--controls", "none", "--store", tmp_path / "runs"]
-    said = command(capsys, "study", path, *words, "--report", tmp_path / "report.html")
-    assert said.code == 0, said.err
-    return tmp_path
+    study = replace(sc.named_study(str(write_task(folder, text))), seeds=1, arms=[], store=folder / "runs")
+    study.run(workers=1, progress=False)
+    del sys.modules["tiny"]
+    sys.path.remove(str(folder.resolve()))
+    return folder
 
 
 def listed(folder: Path, capsys: Capture) -> dict[str, str]:
@@ -39,10 +40,10 @@ def listed(folder: Path, capsys: Capture) -> dict[str, str]:
 
 @pytest.mark.parametrize("which", ["imp-channels, level 2", "imp, level 6", "dense, level 0"])
 def test_what_is_handed_over_is_what_was_trained(
-    studied: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, which: str
+    studied: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
     run = listed(studied, capsys)[which]
-    to = studied / "out"
+    to = tmp_path / "out"
     said = command(capsys, "export", studied / "runs", run[:10], "--to", to, "--task", studied / "tiny.py")
     assert said.code == 0, said.err
     files = {path.relative_to(to).as_posix() for path in to.rglob("*") if path.is_file()}
@@ -67,6 +68,8 @@ def test_what_is_handed_over_is_what_was_trained(
         torch.testing.assert_close(small(inputs), wanted(inputs), rtol=1e-5, atol=1e-6)
     parameters = sum(p.numel() for p in small.parameters())
     assert parameters <= row.parameters
+    if not which.startswith("imp-channels"):  # the program is the same one
+        return
     done = subprocess.run(
         [sys.executable, str(to / "load.py")], capture_output=True, text=True, cwd=studied, check=True
     )

@@ -13,6 +13,7 @@ from scratchcard.evidence.verdict import judge
 from scratchcard.row import Row, Rows
 from scratchcard.study.handover import Asked, asked_in, can_be_handed_over, find_run, hand_over
 from scratchcard.study.store import Store
+from scratchcard.words import one_line
 
 
 def export(
@@ -52,15 +53,15 @@ def _list(store: Store) -> None:
         fresh = [row for row in rows if can_be_handed_over(row) and row.id not in told]
         told |= {row.id for row in fresh}
         if fresh:
-            say(f"study {rows.study.name}, recorded as `{rows.study.command}`:")
+            say(one_line(f"study {rows.study.name}, recorded as `{rows.study.command}`:"))
         for row in fresh:
-            say(_line(row, rows))
+            say(one_line(_line(row, rows)))
 
 
 def _line(row: Row, rows: Rows) -> str:
     arm = "" if row.arm in ("dense", "ticket") else f" {row.arm}"
     assert row.end is not None, "what can be handed over has an end"
     return (
-        f"{row.id}  {row.method}{arm}, level {row.level}, density {100 * row.density:.3g} %, "
+        f"{row.id} {row.method}{arm}, level {row.level}, density {100 * row.density:.3g} %, "
         f"seed {row.seed}: {rows.study.metric} {row.end.test_metric:.4g}"
     )
