@@ -17,6 +17,7 @@ from rich.table import Table
 
 from scratchcard.cli.rewind import rewind_from
 from scratchcard.cli.study import DataOptions, Settings, TaskName, numbers, seeds_of, study_of
+from scratchcard.cli.terminal import Terminal
 from scratchcard.networks.cost import cost
 from scratchcard.networks.sites import Site, Sites, find_sites
 from scratchcard.study.budget import in_words
@@ -69,7 +70,7 @@ def inspect(
         rewind_from(stability, cores() if workers is None else workers, figure, dry_run)
         return
     study.check()
-    console = Console()
+    console = Terminal()
     console.print(study.task.data.describe(), highlight=False, markup=False)
     for method in study.methods:
         found = method.weights(study.task)
