@@ -260,7 +260,7 @@ def test_a_study_without_a_finished_run_is_refused_with_what_to_do(tmp_path):
     rows = make_rows(levels=2)
     lost = Rows([row for row in rows if row.status != "done"], rows.study)
     for nothing in (Rows([], rows.study), lost):
-        with pytest.raises(ValueError, match=r"has no finished run .* run `scratchcard study digits"):
+        with pytest.raises(ValueError, match=r"has no finished run .* recorded as `scratchcard study digits"):
             report(nothing, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 import scratchcard as sc
 from scratchcard.networks.forward import with_state
@@ -15,6 +17,7 @@ from scratchcard.row import Rows
 from scratchcard.study import handover
 from scratchcard.study.handover import asked_in
 from scratchcard.study.named import named_study
+from scratchcard.study.progress import Progress
 from scratchcard.study.store import Store
 from tiny_study import command, tiny, tiny_study
 
@@ -164,3 +167,44 @@ def test_a_row_that_does_not_hang_together_is_one_sentence(
     with pytest.raises(ValueError, match=rf"{row.id}|weights are not of this"):
         sc.export(str(store.folder), row.id, tmp_path / "out", study=tiny())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"primary": 99}, "do not fit what it declared"),
+        ({"densities": []}, "do not fit what it declared"),
+        ({"origin": None, "left_out": {"\x1b[2J": "\x1b[2J"}}, ""),
+    ],
+)
+def test_rows_that_do_not_fit_their_study_are_one_sentence(
+    rows: Rows, tmp_path: Path, capsys: Capture, changed: dict[str, object], told: str
+) -> None:
+    shutil.copytree(rows.store, tmp_path / "runs")
+    plans = {name: plan.model_copy(update=changed) for name, plan in rows.study.methods.items()}
+    declared = rows.study.model_copy(update={"methods": plans})
+    Store(tmp_path / "runs").write_study("e" * 24, declared, [row.id for row in rows])
+    said = command(capsys, "report", tmp_path / "runs", "--report", tmp_path / "r.html")
+    assert said.is_one_sentence(told) if told else said.code == 0
+    assert "\x1b" not in said.out + said.err
+
+
+def test_one_cause_of_many_runs_is_told_once_with_how_many() -> None:
+    said = io.StringIO()
+    with Progress(30, console=Console(file=said, width=200)) as shown:
+        shown.note("the dense training of seed 0 failed: RuntimeError: an accident\x1b[2J")
+        shown.note("\n".join(f"ticket 0 of imp level {n} failed: RuntimeError: an accident\x1b[2J" for n in range(20)))
+        shown.note("the dense training of seed 1 diverged: at step 3")
+        shown.note("")
+    assert said.getvalue().splitlines() == [
+        r"the dense training of seed 0 failed: RuntimeError: an accident\x1b[2J",
+        "the dense training of seed 1 diverged: at step 3",
+        r"20 more runs ended the same way: RuntimeError: an accident\x1b[2J",
+    ]
+
+
+@pytest.mark.parametrize("workers", [0, -1, True, 1.5, "2", 10**6])
+def test_workers_that_mean_nothing_are_refused_before_anything_is_begun(tmp_path: Path, workers: object) -> None:
+    with pytest.raises(ValueError, match="worker"):
+        tiny_study(tmp_path / "runs").run(workers)  # pyright: ignore[reportArgumentType]
+    assert not (tmp_path / "runs").exists()

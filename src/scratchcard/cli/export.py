@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from scratchcard.cli.report import of_one_piece
 from scratchcard.cli.study import DataOptions, options_of
 from scratchcard.cli.terminal import say
 from scratchcard.evidence.verdict import judge
@@ -39,7 +40,9 @@ def export(
         raise ValueError("--data is of the task given with --task; name the task too")
     _, rows = find_run(opened, run)
     asked = asked_in(rows.study.command) if task is None else Asked(task, options_of("--data", data))
-    made = hand_over(opened, run, to, asked.study(), str(judge(rows)), asked)
+    with of_one_piece(rows):
+        verdict = str(judge(rows))
+    made = hand_over(opened, run, to, asked.study(), verdict, asked)
     for name, size in made.files.items():
         say(f"{to / name}: {size:,} bytes")
     if made.without:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +15,7 @@ from scratchcard.evidence.report import report as write_report
 from scratchcard.evidence.rows_file import SUFFIX, read_rows
 from scratchcard.evidence.summary import markdown
 from scratchcard.evidence.verdict import judge
+from scratchcard.row import Rows
 from scratchcard.study.study import read
 from scratchcard.words import unknown
 
@@ -26,6 +29,22 @@ def check_place(path: Path) -> None:
     if path.is_dir() or not path.absolute().parent.is_dir():
         what = "is a folder" if path.is_dir() else "is in no folder that exists"
         raise ValueError(f"the report cannot be written to {path}, which {what}; give a file's name with --report")
+
+
+@contextlib.contextmanager
+def of_one_piece(rows: Rows) -> Iterator[None]:
+    """Rows are read from anybody's files, and each may be sound while they do not belong together.
+
+    Raises:
+        ValueError: what was read of them cannot be reckoned with.
+    """
+    try:
+        yield
+    except (ArithmeticError, LookupError) as error:
+        raise ValueError(
+            f"the rows of study {rows.study.name!r} do not fit what it declared ({type(error).__name__}: {error}); "
+            "take them from their source again, or run the study again in a new store"
+        ) from error
 
 
 def report(
@@ -57,11 +76,13 @@ def report(
     if name is not None and name not in names:
         raise ValueError(unknown("study", name, names))
     rows = studies[0 if name is None else names.index(name)]
-    say(judge(rows))
-    if table:
-        say(f"\n{markdown(rows)}")
-    say(f"\nreport: {write_report(rows, to)}")
-    if figures is not None:
+    with of_one_piece(rows):
+        say(judge(rows))
+        if table:
+            say(f"\n{markdown(rows)}")
+        say(f"\nreport: {write_report(rows, to)}")
+        if figures is None:
+            return
         folder = to.with_name(f"{to.stem}-figures")
         written = draw(rows, folder, check_format(figures))
         say(f"figures in {folder}:\n" + "\n".join(f"  {path.name}" for path in written))

@@ -70,7 +70,7 @@ def report(rows: Rows, path: str | Path) -> Path:
     if not finished(rows):
         raise ValueError(
             f"study {study.name!r} has no finished run among {len(rows)}, and a report needs one: "
-            f"run `{study.command}` first"
+            f"run its command first, recorded as `{study.command}`"
         )
     verdict = judge(rows)
     page = _template().render(

@@ -208,7 +208,7 @@ def _small(store: Store, row: Row, rows: Rows, study: Study, state: dict[str, to
         # its mask and weights are in the store; the method that found it plays no part here
         ticket = kept(store, of.id, study.methods[0], task, lambda: trainings.sites)
         if row.arm != "ticket":
-            draws = islice(ARMS[row.arm](ticket, study.recipe, row.seed, task), row.replicate, None)
+            draws = islice(ARMS[row.arm](ticket, study.recipe, row.seed, task), max(0, row.replicate), None)
             ticket = next(draws, None)
             if ticket is None:
                 raise LookupError(f"{row.arm} has no draw {row.replicate}")
