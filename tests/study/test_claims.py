@@ -48,9 +48,13 @@ def test_a_claim_is_held_by_one_and_free_when_given_up(tmp_path: Path) -> None:
     assert not list((tmp_path / "claims").iterdir())
 
 
-def test_the_claim_of_a_process_that_ended_here_is_free_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked_about", [True, False])
+def test_the_claim_of_a_process_that_ended_here_is_free_at_once(tmp_path: Path, asked_about: bool) -> None:
     gone = subprocess.Popen(["true"])
-    gone.wait()
+    if asked_about:
+        gone.wait()
+    else:  # it keeps its id until then
+        os.waitid(os.P_PID, gone.pid, os.WEXITED | os.WNOWAIT)
     with ExitStack() as killed:
         with mock.patch("os.getpid", return_value=gone.pid):
             killed.enter_context(Claims(tmp_path).of("a"))
@@ -58,6 +62,7 @@ def test_the_claim_of_a_process_that_ended_here_is_free_at_once(tmp_path: Path) 
             assert mine
         with elsewhere(), Claims(tmp_path).of("a") as theirs:
             assert theirs, "it was given up"
+    gone.wait()
 
 
 def test_the_same_process_id_in_another_container_is_another_process(tmp_path: Path) -> None:

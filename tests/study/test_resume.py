@@ -19,16 +19,17 @@ from scratchcard.study.study import read
 from tiny_study import TASK_FILE, command, plain, write_task
 
 SLOW = TASK_FILE.replace("steps=12", "steps=150")
-SEEDS = 3
+SEEDS = 2
 RUNS = SEEDS * (1 + 2 * 6 + 1)
 
 
 class Running:
     """`scratchcard study` in a process group of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, workers: int) -> None:
         self.folder = folder
-        words = [sys.executable, "-m", "scratchcard", "study", "tiny.py", "--workers", "2", "--seeds", str(SEEDS)]
+        words = [sys.executable, "-m", "scratchcard", "study", "tiny.py", "--workers", str(workers)]
+        words += ["--seeds", str(SEEDS)]
         words += ["--store", "runs", "--report", "report.html"]
         self.process = subprocess.Popen(
             words,
@@ -78,8 +79,8 @@ class Running:
 
 
 @contextlib.contextmanager
-def study_process(folder: Path) -> Iterator[Running]:
-    running = Running(folder)
+def study_process(folder: Path, workers: int = 2) -> Iterator[Running]:
+    running = Running(folder, workers)
     try:
         yield running
     finally:
@@ -98,38 +99,50 @@ def finish(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert said.code == 0, said.err
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two folders with the same task file."""
-    one, other = tmp_path_factory.mktemp("untouched"), tmp_path_factory.mktemp("killed")
-    write_task(one, SLOW)
-    write_task(other, SLOW)
-    return one, other
-
-
-def test_killed_three_times_a_study_has_the_rows_of_one_that_was_not(
-    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+def test_killed_twice_and_stopped_once_a_study_has_the_rows_of_one_that_was_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Twice everything is killed at once; then the parent alone, and its workers end by themselves."""
-    untouched, killed = folders
+    """All is killed; then the parent alone, and its workers end by themselves; then Ctrl-C, which says what it did.
+
+    Each time the next begins at once: what the killed ones had claimed is free.
+    """
+    untouched, stopped = tmp_path / "untouched", tmp_path / "stopped"
+    for folder in (untouched, stopped):
+        folder.mkdir()
+        write_task(folder, SLOW)
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed of the moments: {seed}")
     chance = random.Random(seed)
-    for alone in (False, False, True):
-        with study_process(killed) as running:
-            running.wait_for(running.rows() + chance.randrange(1, 4))
-            time.sleep(chance.uniform(0, 0.2))
-            if alone:
-                assert len(running.members()) >= 3, "a parent and two workers"
-                os.kill(running.process.pid, signal.SIGKILL)
-                running.process.wait()
-                assert running.all_gone(), "a worker outlived its parent"
-    assert 3 <= running.rows() < RUNS, "killed while it ran"
+
+    def some_rows(running: Running) -> None:
+        running.wait_for(running.rows() + chance.randrange(1, 4))
+        time.sleep(chance.uniform(0, 0.05))
+
+    with study_process(stopped, workers=1) as running:
+        some_rows(running)
+    with study_process(stopped) as running:
+        some_rows(running)
+        assert len(running.members()) >= 3, "a parent and two workers"
+        os.kill(running.process.pid, signal.SIGKILL)
+        running.process.wait()
+        assert running.all_gone(), "a worker outlived its parent"
+    with study_process(stopped) as running:
+        some_rows(running)
+        os.killpg(running.process.pid, signal.SIGINT)
+        before = running.rows()
+        out, err = running.process.communicate(timeout=60)
+        assert running.process.returncode == 130, err
+        assert "finished runs are safe and the same command continues" in err
+        assert "Traceback" not in out + err, err
+        assert running.all_gone(), "a process outlived the program"
+    assert 3 <= before <= running.rows() < RUNS, "stopped while it ran"
+    assert all(row.status == "done" for row in study_of(stopped))
     finish(untouched, capsys)
-    finish(killed, capsys)
-    assert plain(study_of(untouched)) == plain(study_of(killed))
-    assert len(study_of(killed)) == RUNS
-    assert not list(killed.rglob(".*.part"))
+    finish(stopped, capsys)
+    assert plain(study_of(untouched)) == plain(study_of(stopped))
+    assert len(study_of(stopped)) == RUNS
+    assert not list(stopped.rglob(".*.part"))
+    assert not list((stopped / "runs" / "claims").iterdir())
 
 
 @pytest.mark.heavy
@@ -161,18 +174,3 @@ def test_killed_twenty_times_at_any_moment_of_its_life(tmp_path: Path, capsys: p
     print(f"killed after {moments} s, {running.rows()} of {RUNS} rows")
     finish(killed, capsys)
     assert plain(study_of(killed)) == wanted
-
-
-def test_ctrl_c_says_that_nothing_is_lost_and_nothing_is(tmp_path: Path) -> None:
-    write_task(tmp_path, SLOW)
-    with study_process(tmp_path) as running:
-        running.wait_for(2)
-        os.killpg(running.process.pid, signal.SIGINT)
-        before = running.rows()
-        out, err = running.process.communicate(timeout=20)
-        assert running.process.returncode == 130, err
-        assert "finished runs are safe and the same command continues" in err
-        assert "Traceback" not in out + err, err
-        assert running.rows() >= before >= 2
-        assert running.all_gone(), "a process outlived the program"
-    assert all(row.status == "done" for row in study_of(tmp_path))

@@ -49,4 +49,8 @@ def _lives(process: int) -> bool:
         return False
     except PermissionError:  # another user's
         return True
-    return True
+    try:  # one that has ended and that nobody has asked about yet still has its id
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return True
+    return state not in "ZX"
