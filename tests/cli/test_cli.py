@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scratchcard.study.place import place
 from scratchcard.study.study import read
 from tiny_study import TASK_FILE, Said, command, write_task
 
@@ -289,10 +290,13 @@ def test_half_written_files_of_a_killed_study_are_cleared_by_the_next(tmp_path: 
     run(capsys, tmp_path, "--controls", "none")
     gone = subprocess.Popen(["true"])
     gone.wait()
-    part = tmp_path / "runs" / "rows" / f".x.json.{gone.pid}.part"
-    part.write_text("half")
+    mine = tmp_path / "runs" / "rows" / f".x.json.{place()}.{gone.pid}.abcdef.part"
+    elsewhere = mine.with_name(f".x.json.0a0a0a0a.{gone.pid}.abcdef.part")  # of another machine, which may be writing
+    for part in (mine, elsewhere):
+        part.write_text("half")
     run(capsys, tmp_path, "--controls", "none")
-    assert not part.exists()
+    assert not mine.exists()
+    assert elsewhere.exists()
 
 
 def test_help_names_the_verbs(capsys: Capture) -> None:
