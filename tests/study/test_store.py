@@ -204,14 +204,17 @@ def test_a_damaged_declaration_is_set_aside_and_declared_again(finished: Path, w
     assert [rows.study for rows in read(finished)] == [rows.study for rows in read(whole)]
 
 
-@pytest.mark.parametrize("how", [*SPOILT, '{"format": "1"}', '{"format": null}', '{"format": 0}', "{}", "a bit"])
+@pytest.mark.parametrize(
+    "how", [*SPOILT, '{"format": "1"}', '{"format": null}', '{"format": 0}', "{}", "a bit", "a bit of a name"]
+)
 def test_a_damaged_beginning_of_a_store_is_written_again(finished: Path, whole: Path, how: str) -> None:
     path = finished / "store.json"
     content = path.read_bytes()
     if how in SPOILT:
         SPOILT[how](path)
     else:
-        path.write_bytes(content.replace(b'"format": 1', b'"format": 3') if how == "a bit" else how.encode())
+        bits = {"a bit": (b'"format": 1', b'"format": 3'), "a bit of a name": (b'"digest"', b'"dkgest"')}
+        path.write_bytes(content.replace(*bits[how]) if how in bits else how.encode())
     with pytest.warns(UserWarning, match="store.json is not as it was written .* written again"):
         assert plain(read(finished)[0]) == plain(read(whole)[0])
     assert path.read_bytes() == content

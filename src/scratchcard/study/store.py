@@ -344,7 +344,10 @@ class Store:
 
     def _check_manifest(self, manifest: Path, content: bytes) -> None:
         try:
-            version = unseal(content).values.get("format")
+            record = unseal(content)
+            if not record.sealed and not record.values.keys() <= {"format", "what"}:
+                raise Spoilt("its digest is gone")
+            version = record.values.get("format")
             if not isinstance(version, int) or isinstance(version, bool) or version < FORMAT:
                 raise Spoilt(f"its format is {version!r}, of all that there ever were none")
         except Spoilt as error:
