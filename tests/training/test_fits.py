@@ -55,6 +55,10 @@ def squeezed(outputs, targets):
     return ((outputs.squeeze(1) - targets) ** 2).mean()
 
 
+def without_last(outputs, targets):
+    return ((outputs.squeeze(-1) - targets) ** 2).mean()
+
+
 def flattened(outputs, targets):
     return ((outputs.flatten() - targets.flatten()) ** 2).mean()
 
@@ -79,7 +83,15 @@ OUTPUTS = torch.randn(16, 1, generator=chance)
 
 @pytest.mark.parametrize(
     ("of", "pairs"),
-    [(huber, True), (squeezed, False), (flattened, False), (ranking, False), (contrastive, False), (residual, True)],
+    [
+        (huber, True),
+        (squeezed, False),
+        (without_last, False),
+        (flattened, False),
+        (ranking, False),
+        (contrastive, False),
+        (residual, True),
+    ],
 )
 @pytest.mark.parametrize("other_way_round", [False, True])
 def test_what_pairs_outputs_with_targets_by_mistake_is_told_from_what_means_to(of, pairs, other_way_round):

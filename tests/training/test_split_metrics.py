@@ -167,6 +167,14 @@ def test_what_an_object_was_shown_elsewhere_is_no_part_of_it():
     assert source_digest(task.metric) == source_digest(classification(Perplexity()).metric)
 
 
+def test_two_evaluations_share_nothing():
+    task = classification(Metric("perplexity", Perplexity(), higher_is_better=False))
+    model, recipe = task.fresh(0), Recipe()
+    alone = evaluate(model, task, CLASSES.test, recipe)
+    evaluate(model, task, CLASSES.validation, recipe)
+    assert evaluate(model, task, CLASSES.test, recipe) == alone
+
+
 def test_what_a_metric_is_made_of_is_a_cause():
     digests = [
         source_digest(classification(metric).metric)
