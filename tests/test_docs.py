@@ -51,7 +51,7 @@ def test_every_command_of_the_readme_works_as_printed(my_task: Path, capsys: pyt
         shorter = ["--workers", 1, "--steps", "0"] if "--rewind" in words else shorter
         shorter = ["--rounds", 1, "--workers", 1, "--seeds", 2] if words[1] == "lottery" else shorter
         if "ID" in words:  # the beginning of one that was just listed
-            words[words.index("ID")] = listed.split()[0][:12]
+            words[words.index("ID")] = listed.splitlines()[1].split()[0][:12]  # below the study's heading
         said = command(capsys, *words[1:], *shorter)
         assert said.code == 0, said.err
         listed = said.out
