@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import compaction
 import connectivity
+import faults
 import lottery
 import mnist_controls
 import mnist_lenet
@@ -32,6 +33,7 @@ PAGES = [
         compaction,
         small_steps,
         overhead,
+        faults,
     )
 ]
 
