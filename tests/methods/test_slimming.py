@@ -269,7 +269,7 @@ def test_channels_are_chosen_for_each_reader_where_normalisation_comes_first(tmp
     [
         ({"rate": 0}, "rate between 0 and 1, got rounds=1, rate=0"),
         ({"rate": 1}, "rate between 0 and 1"),
-        ({"rate": {"conv": 0.5}}, "rate between 0 and 1"),
+        ({"rate": {"conv": 0.5}}, "rate must be a number"),
         ({"rounds": 0}, "rounds of at least 1"),
         ({"strength": -1}, "strength of 0 or more"),
         ({"strength": float("nan")}, "strength of 0 or more"),
