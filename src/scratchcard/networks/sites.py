@@ -90,13 +90,18 @@ def find_sites(model: nn.Module, example_inputs: Tensors) -> Sites:
     Raises:
         ValueError: the network cannot be exported (control flow that depends on data); the source line is named.
     """
-    program = _exported(model, example_inputs)
+    program = capture(model, example_inputs)
     walk = Labelling(program, model)
     walk.run()
     return _collected(model, program, walk, find_choices(walk))
 
 
-def _exported(model: nn.Module, example_inputs: Tensors) -> ExportedProgram:
+def capture(model: nn.Module, example_inputs: Tensors) -> ExportedProgram:
+    """The network's program in evaluation mode, without what nobody reads.
+
+    Raises:
+        ValueError: it cannot be exported; the source line is named.
+    """
     inputs = as_fits(example_inputs, model)
     arguments: tuple[Any, ...] = () if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else (inputs,)
     named = inputs if isinstance(inputs, dict) else {}
