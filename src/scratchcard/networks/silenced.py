@@ -23,6 +23,7 @@ from scratchcard.networks.cuts import ShrinkSpec, cut_branches, cut_labels
 from scratchcard.networks.forward import call, read_state
 from scratchcard.networks.labelling import Consumed
 from scratchcard.networks.sites import Sites, capture
+from scratchcard.networks.unread import read_nodes
 from scratchcard.types import State, Tensors, UnitMask
 
 
@@ -92,10 +93,12 @@ class ByWeights:
             if not own and name in sites.consumed:
                 raise ValueError(f"what {name} adds up is not multiplied by a weight that has a name")
             readers |= own
+        read = {signature.inputs_to_parameters.get(node.name) for node in read_nodes(sites.program)}
+        readers |= spec.keys() - read  # those that training alone runs
         self._zero = {
             (name, dim): kept
             for name, dims in spec.items()
-            if name in readers
+            if name in readers and name in sites.outputs
             for dim, kept in dims.items()
             if dim != sites.outputs.get(name)
         }
