@@ -233,7 +233,7 @@ def test_redrawing_changes_every_weight_and_statistic_and_nothing_else():
         places=lambda: nn.Buffer(torch.arange(6.0)),
         negative=lambda: nn.Parameter(-torch.ones(3)),
     )
-    model.tied = model.a
+    model.tied = model.get_submodule("a")
     before = copy.deepcopy(model).state_dict()
     redraw(model)
     after = model.state_dict()
@@ -244,4 +244,4 @@ def test_redrawing_changes_every_weight_and_statistic_and_nothing_else():
             assert name.endswith("tracked") or float((after[name] - value).abs().max()) > 1e-2
     assert bool((after["norm.weight"] > 0).all() and (after["norm.running_var"] > 0).all())
     assert bool((after["negative"] < 0).all())
-    assert model.tied.weight is model.a.weight
+    assert model.get_parameter("tied.weight") is model.get_parameter("a.weight")

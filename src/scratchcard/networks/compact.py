@@ -29,7 +29,7 @@ from scratchcard.networks.cuts import (
 )
 from scratchcard.networks.forward import as_fits
 from scratchcard.networks.gate import Cut, Gate
-from scratchcard.networks.head_counts import AttributeEdits, settled
+from scratchcard.networks.head_counts import AttributeEdits, FewerHeads, free_of_width, settled
 from scratchcard.networks.sites import Sites, find_sites
 from scratchcard.types import Tensors, UnitMask
 
@@ -175,6 +175,13 @@ def shrunk(model: nn.Module, spec: dict[str, dict[int, Tensor]], gone: Mapping[s
             if prefix + own in spec:
                 setattr(module, own, selected_of(buffer, spec[prefix + own]))
         _retell(module, {**spec.get(f"{prefix}running_mean", {}), **spec.get(f"{prefix}weight", {})})
+    for module_name, module in small.named_modules():
+        if not isinstance(module, nn.MultiheadAttention) or isinstance(module, FewerHeads):
+            continue
+        prefix = f"{module_name}." if module_name else ""
+        if any(1 in spec.get(f"{prefix}{own}", {}) for own in ("in_proj_weight", "q_proj_weight")):
+            free_of_width(small, module)
+            module.embed_dim = module.out_proj.out_features
     remove(small, gone)
     return small
 
