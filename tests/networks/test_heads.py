@@ -250,6 +250,25 @@ def test_heads_that_the_code_does_not_let_go_are_refused_by_name() -> None:
     assert model.num_heads == 4
 
 
+@pytest.mark.parametrize("mask", [{"e": 7}, {"e": 7, "a:heads": 3}, {"a:heads": 2}])
+def test_the_stream_that_an_attention_of_torch_reads_can_be_cut(mask: dict[str, int]) -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.e, self.o = nn.Linear(6, 16), nn.Linear(16, 3)
+            self.a = nn.MultiheadAttention(16, 4, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.e(x)
+            return self.o(self.a(y, y, y)[0])
+
+    net, x = Bare(), torch.randn(2, 5, 6)
+    sites = find_sites(net, x)
+    found = compact(net, {name: torch.arange(len(sites[name])) < n for name, n in mask.items()}, x, sites)
+    assert found.error <= 1e-12
+    assert found.module.get_submodule("a").in_proj_weight.shape == (12 * mask.get("a:heads", 4), mask.get("e", 16))
+
+
 def test_a_returned_attention_keeps_its_heads() -> None:
     class Returned(nn.Module):
         def __init__(self) -> None:

@@ -313,7 +313,7 @@ def _removable(task: Task, sites: Sites, heads: list[str]) -> list[str]:
         if any(len(sites[name]) < 2 for name in names):
             return False
         try:
-            compact(task.fresh(0), masks, task.example_inputs(), sites)
+            compact(task.fresh(0), masks, task.example_inputs(), sites, proof="weights")
         except ValueError:
             return False
         return True

@@ -161,10 +161,19 @@ def apply_edits(model: nn.Module, edits: AttributeEdits) -> None:
                 raise ValueError(f"{path}.{name} is no whole number that could become {value!r}")
             setattr(module, name, value)
         if isinstance(module, nn.MultiheadAttention) and not isinstance(module, FewerHeads):
-            FewerHeads.become(module)
-            for other in model.modules():  # the shortcut through nested tensors asks for all heads
-                if isinstance(other, nn.TransformerEncoder) and module in other.modules():
-                    other.use_nested_tensor = False
+            free_of_width(model, module)
+
+
+def free_of_width(model: nn.Module, attention: nn.MultiheadAttention) -> None:
+    """Turn an attention of a network into one whose heads need not be as wide as its input, in place.
+
+    Raises:
+        ValueError: as `FewerHeads.become`.
+    """
+    FewerHeads.become(attention)
+    for other in model.modules():  # the shortcut through nested tensors asks for all heads
+        if isinstance(other, nn.TransformerEncoder) and attention in other.modules():
+            other.use_nested_tensor = False
 
 
 class FewerHeads(nn.MultiheadAttention):

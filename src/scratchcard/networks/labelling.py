@@ -108,6 +108,8 @@ class Labelling:
             return arguments[0][arguments[1]]
         name = str(node.target).removeprefix("aten.").partition(".")[0]
         outputs = node.meta.get("val")
+        if outputs is None and not node.target._schema.is_mutable:  # pyright: ignore
+            return None  # an assertion: it gives nothing and changes nothing
         rule = RULES.get(name)
         if rule is not None:
             try:

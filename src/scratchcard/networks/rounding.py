@@ -66,9 +66,9 @@ def compact_rounded(
     sites = find_sites(model, example_inputs)
     multiples = (1, *CANDIDATES) if round_to == "measured" else (round_to,)
     masks = [round_up(unit_mask, to, scores) for to in multiples]
-    made = [compact(model, mask, example_inputs, sites) for mask in masks]
-    if len(made) == 1:
-        return made[0], masks[0]
-    timed = latencies([small.module for small in made], example_inputs, runs)
-    best = min(range(len(made)), key=lambda at: timed[at].median)
-    return made[best], masks[best]
+    best = masks[0]
+    if len(masks) > 1:
+        made = [compact(model, mask, example_inputs, sites, proof="weights").module for mask in masks]
+        timed = latencies(made, example_inputs, runs)
+        best = masks[min(range(len(masks)), key=lambda at: timed[at].median)]
+    return compact(model, best, example_inputs, sites), best

@@ -23,6 +23,7 @@ from scratchcard.networks.forward import as_fits
 from scratchcard.networks.heads import Heads, head_roots, owner, site_name, spans
 from scratchcard.networks.labelling import Consumed, Labelling, Places, places
 from scratchcard.networks.labels import KEPT, Labels, Unions
+from scratchcard.networks.unread import keep_unread, unread, without_idle
 from scratchcard.types import Tensors, UnitMask
 
 
@@ -90,21 +91,35 @@ def find_sites(model: nn.Module, example_inputs: Tensors) -> Sites:
     Raises:
         ValueError: the network cannot be exported (control flow that depends on data); the source line is named.
     """
-    program = _exported(model, example_inputs)
+    program = capture(model, example_inputs)
     walk = Labelling(program, model)
     walk.run()
+    keep_unread(walk, _in_training(model, example_inputs) if unread(walk) else None)
     return _collected(model, program, walk, find_choices(walk))
 
 
-def _exported(model: nn.Module, example_inputs: Tensors) -> ExportedProgram:
+def _in_training(model: nn.Module, example_inputs: Tensors) -> ExportedProgram | None:
+    """The network's program in training mode; None where it has none, as without targets."""
+    try:
+        return capture(model, example_inputs, training=True)
+    except ValueError:
+        return None
+
+
+def capture(model: nn.Module, example_inputs: Tensors, training: bool = False) -> ExportedProgram:
+    """The network's program in evaluation mode, or in training mode, without what nobody reads.
+
+    Raises:
+        ValueError: it cannot be exported; the source line is named.
+    """
     inputs = as_fits(example_inputs, model)
     arguments: tuple[Any, ...] = () if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else (inputs,)
     named = inputs if isinstance(inputs, dict) else {}
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the capture's own (an LSTM's flat weights); the model is a copy
-            program = torch.export.export(copy.deepcopy(model).eval(), arguments, dict(named))
-            program.graph.eliminate_dead_code()  # what nobody reads, as attention weights, need not be kept
+            program = torch.export.export(copy.deepcopy(model).train(training), arguments, dict(named))
+            without_idle(program)
             return program
     except Exception as error:  # of many kinds: whatever the capture runs into
         told = " ".join(str(error).split())

@@ -66,7 +66,7 @@ def uniform_at(
         mask = uniform_widths(sites, among, share)
         widths = tuple(int(kept.sum()) for kept in mask.values())
         if widths not in counted:
-            counted[widths] = cost(compact(model, mask, example_inputs, sites).module, example_inputs).macs
+            counted[widths] = cost(compact(model, mask, example_inputs, sites, "weights").module, example_inputs).macs
             tried[counted[widths]] = mask
         low, high = (share, high) if counted[widths] < macs else (low, share)
     return tried[min(tried, key=lambda found: (abs(found - macs), found))]

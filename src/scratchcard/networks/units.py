@@ -30,7 +30,7 @@ class SmallUnits:
         Raises:
             ValueError: as `compact`.
         """
-        return compact(model, self.mask, self.example_inputs, self.sites).module
+        return compact(model, self.mask, self.example_inputs, self.sites, proof="weights").module
 
     def view(self, trained: nn.Module) -> State:
         """The weights the original architecture would run with, in its shapes, zero where units were cut."""
