@@ -7,6 +7,7 @@ blocks nobody.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -63,6 +64,18 @@ def folder_whole(folder: Path) -> Iterator[Path]:
         os.rename(part, final)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def why_not_written(error: OSError, elsewhere: str) -> str:
+    """What an error of the system means for who wants to write, and what to do; `elsewhere` is how to go elsewhere."""
+    reasons = {
+        errno.ENOSPC: "the disk is full; free some space",
+        errno.EDQUOT: "the disk quota is used up; free some space",
+        errno.EROFS: f"the disk is read-only; {elsewhere}",
+        errno.EACCES: f"it may not be written to; change its permissions or {elsewhere}",
+    }
+    where = f" ({error.filename})" if error.filename else ""
+    return reasons.get(error.errno or 0, f"{error.strerror or error}{where}; {elsewhere}")
 
 
 def check_new(folder: Path) -> None:

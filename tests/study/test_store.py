@@ -490,7 +490,7 @@ def test_a_real_full_disk_loses_nothing(small_disk: Path, tmp_path: Path) -> Non
     before = everything(folder)
     with contextlib.suppress(OSError):
         (small_disk / "ballast").write_bytes(bytes(2**20))
-    with pytest.raises(StoreError, match="the disk is full: free some space"):
+    with pytest.raises(StoreError, match="the disk is full; free some space"):
         tiny_study(folder, seeds=2).run(workers=1, progress=False)
     assert before.items() <= everything(folder).items()
     (small_disk / "ballast").unlink()

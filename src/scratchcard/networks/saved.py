@@ -9,7 +9,6 @@ The digests (SHA-256) detect damage, not attackers.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import platform
 import re
@@ -26,7 +25,7 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
-from scratchcard.atomic import written_whole
+from scratchcard.atomic import why_not_written, written_whole
 from scratchcard.networks.branches import Gone
 from scratchcard.networks.choices import select
 from scratchcard.networks.compact import Compacted, shrunk
@@ -271,13 +270,7 @@ def _told(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reasons = {
-            errno.ENOSPC: "the disk is full; free some space",
-            errno.EDQUOT: "the disk quota is used up; free some space",
-            errno.EROFS: "the disk is read-only; choose another folder",
-            errno.EACCES: "it may not be written to; change its permissions or choose another folder",
-        }
-        what = reasons.get(error.errno or 0, f"{error.strerror}; choose another folder")
+        what = why_not_written(error, "choose another folder")
         raise ValueError(f"nothing was saved, {folder} cannot be written: {what}") from error
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from scratchcard.atomic import why_not_written
 from scratchcard.study.place import ended, place
 
 DAY = 24 * 60 * 60.0
@@ -113,16 +114,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reasons = {
-            errno.ENOSPC: "the disk is full: free some space",
-            errno.EDQUOT: "the disk quota is used up: free some space",
-            errno.EROFS: "the disk is read-only: choose another folder with --store",
-            errno.EACCES: "it may not be written to: change its permissions or choose another folder with --store",
-        }
-        what = reasons.get(
-            error.errno or 0,
-            f"{error.strerror or error} ({error.filename or folder}): choose another folder with --store",
-        )
+        what = why_not_written(error, "choose another folder with --store")
         raise StoreError(
-            f"the store {folder} cannot be written, {what}; finished runs are safe, the same command continues"
+            f"the store {folder} cannot be written: {what}; finished runs are safe, the same command continues"
         ) from error
