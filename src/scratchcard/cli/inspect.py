@@ -19,7 +19,7 @@ from scratchcard.cli.rewind import rewind_from
 from scratchcard.cli.study import DataOptions, Settings, TaskName, numbers, seeds_of, study_of
 from scratchcard.cli.terminal import Terminal
 from scratchcard.networks.cost import cost
-from scratchcard.networks.sites import Site, Sites, find_sites
+from scratchcard.networks.sites import Site, Sites
 from scratchcard.study.budget import in_words
 from scratchcard.study.connectivity import Stability
 from scratchcard.study.notes import about_task
@@ -120,7 +120,7 @@ def inspect(
 def _units(console: Console, task: Task) -> None:
     """The sites where whole units can be removed, what goes with them, and what is kept whole, and why."""
     try:
-        found = find_sites(task.fresh(0), task.example_inputs())
+        found = task.sites
     except ValueError as error:  # weights can be cut all the same
         console.print(f"no units can be removed: {error}", highlight=False, markup=False)
         return

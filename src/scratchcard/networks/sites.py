@@ -81,8 +81,8 @@ class Sites:
         return {name: torch.ones(len(site), dtype=torch.bool) for name, site in self.sites.items()}
 
 
-def find_sites(model: nn.Module, example_inputs: Tensors) -> Sites:
-    """Find every site of a network.
+def read_sites(model: nn.Module, example_inputs: Tensors) -> Sites:
+    """Read the sites of a network off its program, none of them tried; `find_sites` gives those that can be cut.
 
     Args:
         model: any module that `torch.export` can capture; it is not touched.
