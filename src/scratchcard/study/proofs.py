@@ -24,6 +24,8 @@ class KeptProofs:
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
         self._found: dict[str, dict[str, str]] = {}
+        self._waiting: list[str] = []
+        """Digests of what is to be written when there is a store."""
 
     def refused(self, digest: str) -> dict[str, str] | None:
         """The sites of a network that cannot be cut, and why; None where it has not been tried.
@@ -47,6 +49,7 @@ class KeptProofs:
             StoreError: it cannot be written.
         """
         self._found[digest] = refused
+        self._waiting.append(digest)
         if (self._folder / "store.json").exists():
             self.write()
 
@@ -57,9 +60,10 @@ class KeptProofs:
             StoreError: it cannot be written.
         """
         with disk.writing(self._folder):
-            for digest, refused in self._found.items():
-                if not self._path(digest).exists():
-                    disk.write_whole(self._path(digest), seal(Proof(refused=refused).model_dump_json(indent=1)))
+            while self._waiting:
+                proof = Proof(refused=self._found[self._waiting[-1]])
+                disk.write_whole(self._path(self._waiting[-1]), seal(proof.model_dump_json(indent=1)))
+                self._waiting.pop()
 
     def _path(self, digest: str) -> Path:
         return self._folder / "proofs" / f"{digest}.json"
