@@ -46,7 +46,9 @@ class Kept(dict):
 def tries(monkeypatch):
     """The sites of every cut that is tried."""
     made, real = [], proved.compacted
-    monkeypatch.setattr(proved, "compacted", lambda model, mask, *rest: made.append([*mask]) or real(model, mask, *rest))
+    monkeypatch.setattr(
+        proved, "compacted", lambda model, mask, *rest: made.append([*mask]) or real(model, mask, *rest)
+    )
     return made
 
 

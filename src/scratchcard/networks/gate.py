@@ -321,7 +321,7 @@ class Gate:
 def _trained(net: nn.Module, batch: Tensors, seed: int = 0) -> list[Tensor]:
     """What a network gives in training mode, after the gradients of it have been calculated."""
     with torch.enable_grad():
-        torch.manual_seed(seed)
+        _seed(seed)
         outputs = leaves(call(net.train(), batch))
         losses = [leaf.square().mean() for leaf in outputs if leaf.requires_grad and leaf.numel()]
         if losses:
@@ -347,9 +347,16 @@ def _shows(output: Tensor) -> bool:
 
 def _ran(run: Callable[[], Any], seed: int = 0) -> Any:
     """What a network gives, its random numbers always the same ones."""
-    torch.manual_seed(seed)
+    _seed(seed)
     with torch.no_grad():
         return run()
+
+
+def _seed(seed: int) -> None:
+    """As `torch.manual_seed`, which takes a millisecond to ask for devices that are not there."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 def _prepared(net: nn.Module, precise: bool) -> nn.Module:

@@ -7,9 +7,10 @@ it is the network itself while nothing is silenced, before it believes what it s
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -105,20 +106,16 @@ class ByWeights:
         Raises:
             ValueError: a cut unit is read by something else than a weight that has a name.
         """
-        signature = sites.program.graph_signature
+        parameters = sites.program.graph_signature.inputs_to_parameters
         known = {node.name: node for node in sites.program.graph.nodes}
         readers: set[str] = set()
         for name, node in _silenced(sites, unit_mask, known):
-            own = {
-                signature.inputs_to_parameters[part.name]
-                for part in node.args
-                if isinstance(part, Node) and part.name in signature.inputs_to_parameters
-            }
+            own = {parameters[part.name] for part in node.args if isinstance(part, Node) and part.name in parameters}
             own = {weight for weight in own if len(sites.shapes.get(weight, ())) > 1}
             if not own and name in sites.consumed:
                 raise ValueError(f"what {name} adds up is not multiplied by a weight that has a name")
             readers |= own
-        read = {signature.inputs_to_parameters.get(node.name) for node in read_nodes(sites.program)}
+        read = {parameters.get(node.name) for node in read_nodes(sites.program)}
         readers |= spec.keys() - read  # those that training alone runs
         self._zero = {
             (name, dim): kept
@@ -128,7 +125,7 @@ class ByWeights:
             if dim != sites.outputs.get(name)
         }
         self._gone = gone
-        self.narrow = False
+        self.narrow = self._types_known = False
 
     def of_length(self, model: nn.Module, inputs: Tensors) -> ByWeights:
         """Itself: the model's code takes what it takes."""
@@ -137,21 +134,52 @@ class ByWeights:
     def silenced(self, model: nn.Module) -> nn.Module:
         """A deep copy whose cut units nobody reads."""
         copied = copy.deepcopy(model)
-        tensors = dict(copied.named_parameters(remove_duplicate=False))
-        with torch.no_grad():
-            for (name, dim), kept in self._zero.items():
-                gone = torch.ones(tensors[name].shape[dim], dtype=torch.bool)
-                gone[kept] = False
-                tensors[name].index_fill_(dim, gone.nonzero().flatten().to(tensors[name].device), 0.0)
+        for part in self._read_parts(copied):
+            part.tensor.index_fill_(part.dim, part.indices, 0.0)
         remove(copied, self._gone)
         return copied
 
     def outputs(self, model: nn.Module, inputs: Tensors, silent: bool = True) -> list[Tensor]:
-        """What the model itself gives."""
-        with _Types(_type_of(model.state_dict())) as types:
-            found = leaves(call(self.silenced(model) if silent else copy.deepcopy(model), inputs))
-        self.narrow |= types.narrowed
+        """What the model itself gives; it is as it was afterwards."""
+        with self._silent(model) if silent else contextlib.nullcontext(model) as net:
+            if self._types_known:
+                return leaves(call(net, inputs))
+            with _Types(_type_of(model.state_dict())) as types:
+                found = leaves(call(net, inputs))
+        self.narrow, self._types_known = types.narrowed, True
         return found
+
+    @contextlib.contextmanager
+    def _silent(self, model: nn.Module) -> Iterator[nn.Module]:
+        """The model itself, its cut units read by nobody for the time being: copies of large networks take long."""
+        if self._gone:
+            yield self.silenced(model)
+            return
+        parts = [(part, part.tensor.index_select(part.dim, part.indices)) for part in self._read_parts(model)]
+        try:
+            for part, _ in parts:
+                part.tensor.index_fill_(part.dim, part.indices, 0.0)
+            yield model
+        finally:
+            for part, before in parts:
+                part.tensor.index_copy_(part.dim, part.indices, before)
+
+    def _read_parts(self, model: nn.Module) -> list[_Part]:
+        tensors = dict(model.named_parameters(remove_duplicate=False))
+        found: list[_Part] = []
+        for (name, dim), kept in self._zero.items():
+            gone = torch.ones(tensors[name].shape[dim], dtype=torch.bool)
+            gone[kept] = False
+            found.append(_Part(tensors[name].detach(), dim, gone.nonzero().flatten().to(tensors[name].device)))
+        return found
+
+
+class _Part(NamedTuple):
+    """Indices of one dimension of a weight."""
+
+    tensor: Tensor
+    dim: int
+    indices: Tensor
 
 
 class _Types(TorchDispatchMode):
