@@ -1,4 +1,4 @@
-"""What proving every site costs: analysis with and without proofs, and a run's compaction beside that of another commit.
+"""What proving every site costs: analysis with and without proofs, a run's compaction beside that of another commit.
 
     python benchmarks/proof_speed.py [OLD_CHECKOUT]
 

@@ -20,14 +20,16 @@ def test_a_proof_is_read_as_it_was_written(store):
     KeptProofs(store).keep("ab", {"conv": "why not"})
     KeptProofs(store).keep("cd", {})
     assert KeptProofs(store).refused("ab") == {"conv": "why not"}
-    assert KeptProofs(store).refused("cd") == {} and KeptProofs(store).refused("ef") is None
+    assert KeptProofs(store).refused("cd") == {}
+    assert KeptProofs(store).refused("ef") is None
 
 
 def test_nothing_is_written_before_there_is_a_store(tmp_path):
     folder = tmp_path / "store"
     proofs = KeptProofs(folder)
     proofs.keep("ab", {})
-    assert proofs.refused("ab") == {} and not folder.exists()
+    assert proofs.refused("ab") == {}
+    assert not folder.exists()
     Store(folder)
     proofs.write()
     assert KeptProofs(folder).refused("ab") == {}
@@ -70,6 +72,8 @@ def test_a_study_proves_its_network_once_for_all_starts(tmp_path, monkeypatch):
         assert not (tmp_path / "store").exists() or study.task.sites
         return study.run(workers=1, progress=False)
 
-    assert [row.status for row in run()] == ["done"] * 2 and len(made) == 1
-    assert len(run()) == 2 and len(made) == 1
+    assert [row.status for row in run()] == ["done"] * 2
+    assert len(made) == 1
+    assert len(run()) == 2
+    assert len(made) == 1
     assert len(list((tmp_path / "store" / "proofs").iterdir())) == 1
