@@ -131,7 +131,7 @@ def test_a_proof_that_is_kept_is_not_made_again(tries):
     with torch.no_grad():
         other[0].inner.weight.add_(1)
     again = find_sites(other, torch.rand(3, 6), proofs)
-    assert made > 1 and len(tries) == made, "a proof is of the code, not of the weights"
+    assert len(tries) == made > 1, "a proof is of the code, not of the weights"
     assert (list(again.sites), again.kept) == (list(first.sites), first.kept)
 
 
