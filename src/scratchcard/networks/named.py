@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 
 from scratchcard.words import unknown
 
-WHAT = "site, layer, weight or kind of weight"
+WHAT = "site, layer, weight or kind"
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ def meant(entries: Collection[str], sorts: Sequence[Names], every: bool = False)
     Args:
         entries: as a person gave them.
         sorts: what they may be, the first that has such a name counts.
-        every: a pattern stands for all that any sort has of such names, as where all of it is to be left alone;
-            otherwise for what the first sort has.
+        every: a name or pattern stands for all that any sort has of such names, as where all of it is to be left
+            alone; otherwise for what the first sort has.
 
     Raises:
         ValueError: one that fits nothing; all of them are told, and all names there are.
@@ -50,10 +50,8 @@ def fits(entry: str, sorts: Sequence[Names]) -> bool:
 
 
 def _one(entry: str, sorts: Sequence[Names], every: bool) -> set[str] | None:
-    for sort in sorts:
-        if entry in sort.stand_for:
-            return set(sort.stand_for[entry])
-    found = [
+    whole = [sort for sort in sorts if entry in sort.stand_for]
+    found = [set(sort.stand_for[entry]) for sort in whole if sort.patterns == whole[0].patterns] or [
         {one for name in names for one in sort.stand_for[name]}
         for sort in sorts
         if sort.patterns and (names := [name for name in sort.stand_for if fnmatchcase(name, entry)])
