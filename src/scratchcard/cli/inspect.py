@@ -19,6 +19,7 @@ from scratchcard.cli.rewind import rewind_from
 from scratchcard.cli.study import DataOptions, Settings, TaskName, numbers, seeds_of, study_of
 from scratchcard.cli.terminal import Terminal
 from scratchcard.networks.cost import cost
+from scratchcard.networks.site_table import percent
 from scratchcard.networks.sites import Site, Sites
 from scratchcard.study.budget import in_words
 from scratchcard.study.connectivity import Stability
@@ -89,9 +90,9 @@ def inspect(
         console.print(table)
         prunable = sum(weight.size for weight in found if weight.prunable)
         total = sum(weight.size for weight in found)
-        console.print(
-            f"{prunable:,} of {total:,} weights can be pruned; density is counted over all {total:,}", highlight=False
-        )
+        single = method.units == "weights"
+        told = f"{prunable:,} of {total:,} weights can be pruned" if single else "weights go with units"
+        console.print(f"{told}; density is counted over all {total:,}", highlight=False)
     _units(console, study.task)
     model = study.task.at_start(0)
     price = cost(model, study.task.example_inputs())
@@ -126,6 +127,7 @@ def _units(console: Console, task: Task) -> None:
         return
     console.print("units that can be removed, by site:", highlight=False)
     _table(console, "shared with", [(s.name, len(s), s.layers[1:]) for s in found.sites.values() if _is_own(found, s)])
+    console.print(f"{percent(found.share)} of all parameters lie in these units", highlight=False)
     if found.choices:
         console.print("channels that single readers of a stream can do without, where named:", highlight=False)
         _table(console, "read by", [(name, len(found[name]), c.readers) for name, c in found.choices.items()])
