@@ -7,7 +7,7 @@ dimensions of what `**kwargs` collects.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -69,7 +69,7 @@ def plain_forward(ready: nn.Module, batch: Tensors, any_number: bool, left_out: 
         Of every argument, which dimensions are open.
     """
     inner, (positional, named) = ready.forward, arguments_of(batch)
-    names = list(_names(inspect.signature(inner), len(positional)))
+    names = argument_names(inspect.signature(inner), len(positional))
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         return _plain(inner(*args, **kwargs), "", left_out)
@@ -86,13 +86,12 @@ def plain_forward(ready: nn.Module, batch: Tensors, any_number: bool, left_out: 
     )
 
 
-def _names(signature: inspect.Signature, number: int) -> Iterator[str]:
+def argument_names(signature: inspect.Signature, number: int) -> tuple[str, ...]:
     """Names of so many positional arguments; what `*args` collects is numbered."""
     own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.KEYWORD_ONLY]
-    for place in range(number):
-        one = own[min(place, len(own) - 1)]
-        many = next((at for at, other in enumerate(own) if other.kind is inspect.Parameter.VAR_POSITIONAL), number)
-        yield f"{own[many].name}_{place - many}" if place >= many else one.name
+    many = next((at for at, one in enumerate(own) if one.kind is inspect.Parameter.VAR_POSITIONAL), number)
+    numbered = (f"{own[many].name}_{place}" for place in range(number - many))
+    return (*(one.name for one in own[: min(many, number)]), *numbered)
 
 
 def _plain(value: Any, where: str, left_out: dict[str, None]) -> Any:
