@@ -6,7 +6,6 @@ large one so silenced before anybody gets it (`gate`); where they differ nothing
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,6 +17,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from scratchcard.networks.branches import Gone, gone_of, remove
 from scratchcard.networks.choices import Selections, select, selected, selections
+from scratchcard.networks.copies import copied, without_masks
 from scratchcard.networks.cuts import (
     ShrinkSpec,
     check_unit_mask,
@@ -67,7 +67,8 @@ def compact(
     """Remove the units that a mask cuts: the result has smaller tensors and computes what the masked network does.
 
     Args:
-        model: any module that `torch.export` can capture; it is not touched.
+        model: any module that `torch.export` can capture; it is not touched, and masks of torch.nn.utils.prune are
+            folded into the weights of the small network.
         unit_mask: site -> boolean tensor [units], True = kept; sites that are not named are kept whole.
         example_inputs: one batch, to read the network by and to compare on.
         sites: those of this network where they have been found already; else they are found.
@@ -82,6 +83,7 @@ def compact(
             named); a mask that leaves a site, or together with others a tensor, nothing; the small network cannot run
             or be trained, or computes something else; or nothing can be shown of it.
     """
+    model = without_masks(model)
     sites = sites or find_sites(model, example_inputs)
     check_unit_mask(sites, unit_mask)
     try:
@@ -129,7 +131,7 @@ def _compacted(model: nn.Module, unit_mask: UnitMask, example_inputs: Tensors, s
             + "; keep at least one channel that is kept both in the stream and by those who choose from it"
         )
     with torch.random.fork_rng(devices=[]):
-        gone = gone_of(copy.deepcopy(model), cut, as_fits(example_inputs, model)) if cut else {}
+        gone = gone_of(copied(model), cut, as_fits(example_inputs, model)) if cut else {}
     small = shrunk(model, spec, gone)
     chosen = selections(sites.choices, sites.unions, cut_labels(sites, unit_mask), spec)
     known = {choice.norm for choice in sites.choices.values()}
@@ -163,7 +165,7 @@ def shrunk(model: nn.Module, spec: dict[str, dict[int, Tensor]], gone: Mapping[s
         spec: parameter or buffer -> dimension -> indices.
         gone: the branches that are taken out.
     """
-    small = copy.deepcopy(model)
+    small = copied(model)
     seen: dict[int, nn.Parameter] = {}
     for module_name, module in small.named_modules():
         prefix = f"{module_name}." if module_name else ""

@@ -16,6 +16,7 @@ from torch.fx import Node
 from torch.utils._pytree import tree_map
 
 from scratchcard.networks.blind import Reading, Run, along, floating, operator_name
+from scratchcard.networks.copies import without_masks
 from scratchcard.networks.forward import as_fits, read_state
 from scratchcard.networks.sites import Sites
 from scratchcard.types import State, Tensors, UnitMask
@@ -51,6 +52,7 @@ def dead_units(model: nn.Module, sites: Sites, example_inputs: Tensors) -> Dead:
         sites: of the network.
         example_inputs: one batch, as the sites were found with.
     """
+    model = without_masks(model)
     state = read_state(model)
     exact = {name: value.double() if value.is_floating_point() else value for name, value in state.items()}
     inputs = tree_map(lambda leaf: leaf.cpu().double() if floating(leaf) else leaf, as_fits(example_inputs, model))

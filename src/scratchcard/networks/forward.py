@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from scratchcard.networks.copies import copied, without_masks
 from scratchcard.types import State, Tensors
 
 
@@ -31,8 +31,8 @@ def as_fits(inputs: Tensors, model: nn.Module) -> Tensors:
 
 
 def read_state(model: nn.Module) -> State:
-    """Copies, on the CPU, of all parameters and buffers that `state_dict` has."""
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in _tensors(model).items()}
+    """Copies, on the CPU, of all parameters and buffers that `state_dict` has; weights masked by torch folded in."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in _plain(model).items()}
 
 
 def with_state(model: nn.Module, state: State) -> nn.Module:
@@ -41,7 +41,7 @@ def with_state(model: nn.Module, state: State) -> nn.Module:
     Raises:
         ValueError: names or shapes differ from the model's.
     """
-    own = _tensors(model)
+    own = _plain(model)
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     reshaped = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
     if missing or unknown or reshaped:
@@ -49,9 +49,9 @@ def with_state(model: nn.Module, state: State) -> nn.Module:
             f"these weights are not of this {type(model).__name__}: missing {missing}, unknown {unknown}, other shape "
             + str([f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in reshaped])
         )
-    copied = copy.deepcopy(model)
-    copied.load_state_dict(state, strict=False)  # not strict: extra states that are no tensors stay the factory's
-    return copied
+    twin = copied(model)
+    twin.load_state_dict(state, strict=False)  # not strict: extra states that are no tensors stay the factory's
+    return twin
 
 
 def write_state(model: nn.Module, state: State) -> None:
@@ -83,6 +83,11 @@ def state_digest(state: State) -> str:
         sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
     return sha.hexdigest()
+
+
+def _plain(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of the network that copies are: masks of torch.nn.utils.prune folded in."""
+    return _tensors(without_masks(model))
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -7,7 +7,6 @@ the network itself while nothing is silenced, or another way of silencing is tak
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._pytree import tree_leaves, tree_map
 
 from scratchcard.networks.branches import Gone
+from scratchcard.networks.copies import copied
 from scratchcard.networks.cuts import ShrinkSpec
 from scratchcard.networks.forward import as_fits, call
 from scratchcard.networks.redrawn import hand_over, redraw
@@ -80,7 +80,7 @@ class _Ground:
     @functools.cached_property
     def redrawn(self) -> nn.Module:
         """The large network with other weights."""
-        other = copy.deepcopy(self.large)
+        other = copied(self.large)
         redraw(other)
         return other
 
@@ -226,12 +226,10 @@ class Gate:
             reference = ByWeights(self._cut.sites, self._cut.unit_mask, self._cut.spec, self._cut.gone)
         except ValueError:
             reference = None
-        large = _without_chance(
-            copy.deepcopy(ground.redrawn) if reference is None else reference.silenced(ground.redrawn)
-        )
-        little = _without_chance(copy.deepcopy(little))
+        large = _without_chance(copied(ground.redrawn) if reference is None else reference.silenced(ground.redrawn))
+        little = _without_chance(copied(little))
         try:
-            wanted = _trained(copy.deepcopy(large), given)
+            wanted = _trained(copied(large), given)
         except Exception:  # it cannot be trained on this batch as it is: of one example, without targets
             return
         try:
@@ -243,7 +241,7 @@ class Gate:
             ) from error
         if [leaf.shape for leaf in wanted] != [leaf.shape for leaf in found]:
             raise Different("the small network gives something of another shape in training mode; keep that part whole")
-        again = _trained(copy.deepcopy(large), given, seed=1)
+        again = _trained(copied(large), given, seed=1)
         limit, noise = IN_TRAINING * ground.limit, IN_TRAINING * ground.noise
         if reference is None or not ground.precise or not _difference(wanted, again, noise) <= limit:
             return
@@ -286,8 +284,8 @@ def _ran(run: Callable[[], Any], seed: int = 0) -> Any:
 
 
 def _prepared(net: nn.Module, precise: bool) -> nn.Module:
-    copied = copy.deepcopy(net).eval()
-    return copied.double() if precise else copied
+    twin = copied(net).eval()
+    return twin.double() if precise else twin
 
 
 def _drawn(inputs: Tensors) -> Tensors:

@@ -7,7 +7,6 @@ it is the network itself while nothing is silenced, before it believes what it s
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -19,6 +18,7 @@ from torch.fx import Interpreter, Node
 from torch.utils._pytree import tree_leaves
 
 from scratchcard.networks.branches import Gone, remove
+from scratchcard.networks.copies import copied
 from scratchcard.networks.cuts import ShrinkSpec, cut_branches, cut_labels
 from scratchcard.networks.forward import call, read_state
 from scratchcard.networks.labelling import Consumed
@@ -106,19 +106,19 @@ class ByWeights:
 
     def silenced(self, model: nn.Module) -> nn.Module:
         """A deep copy whose cut units nobody reads."""
-        copied = copy.deepcopy(model)
-        tensors = dict(copied.named_parameters(remove_duplicate=False))
+        twin = copied(model)
+        tensors = dict(twin.named_parameters(remove_duplicate=False))
         with torch.no_grad():
             for (name, dim), kept in self._zero.items():
                 gone = torch.ones(tensors[name].shape[dim], dtype=torch.bool)
                 gone[kept] = False
                 tensors[name].index_fill_(dim, gone.nonzero().flatten().to(tensors[name].device), 0.0)
-        remove(copied, self._gone)
-        return copied
+        remove(twin, self._gone)
+        return twin
 
     def outputs(self, model: nn.Module, inputs: Tensors, silent: bool = True) -> list[Tensor]:
         """What the model itself gives."""
-        return leaves(call(self.silenced(model) if silent else copy.deepcopy(model), inputs))
+        return leaves(call(self.silenced(model) if silent else copied(model), inputs))
 
 
 class Silenced:

@@ -6,7 +6,6 @@ The network is exported (`torch.export`), every index of every dimension of its 
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from torch.export import ExportedProgram
 
 from scratchcard.networks.branches import Branch, find_branches
 from scratchcard.networks.choices import Choice, find_choices
+from scratchcard.networks.copies import copied, without_masks
 from scratchcard.networks.forward import as_fits
 from scratchcard.networks.heads import Heads, head_roots, owner, site_name, spans
 from scratchcard.networks.labelling import Consumed, Labelling, Places, places
@@ -85,12 +85,14 @@ def find_sites(model: nn.Module, example_inputs: Tensors) -> Sites:
     """Find every site of a network.
 
     Args:
-        model: any module that `torch.export` can capture; it is not touched.
+        model: any module that `torch.export` can capture; it is not touched. Weights that torch.nn.utils.prune has
+            masked are taken for plain ones, their masked entries 0.
         example_inputs: one batch, as the model is called with.
 
     Raises:
         ValueError: the network cannot be exported (control flow that depends on data); the source line is named.
     """
+    model = without_masks(model)
     program = capture(model, example_inputs)
     walk = Labelling(program, model)
     walk.run()
@@ -118,7 +120,7 @@ def capture(model: nn.Module, example_inputs: Tensors, training: bool = False) -
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the capture's own (an LSTM's flat weights); the model is a copy
-            program = torch.export.export(copy.deepcopy(model).train(training), arguments, dict(named))
+            program = torch.export.export(copied(model).train(training), arguments, dict(named))
             without_idle(program)
             return program
     except Exception as error:  # of many kinds: whatever the capture runs into

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
 from scratchcard.networks.compact import compact, cut_branches, shrink_spec
+from scratchcard.networks.copies import copied
 from scratchcard.networks.forward import read_state
 from scratchcard.networks.sites import Sites
 from scratchcard.types import Scores, State, Tensors, UnitMask, WeightMask
@@ -38,7 +38,7 @@ class SmallUnits:
 
     def ship(self, trained: nn.Module) -> nn.Module:
         """The small network itself, a deep copy."""
-        return copy.deepcopy(trained)
+        return copied(trained)
 
     def enlarged(self, small: State) -> State:
         """Weights and buffers of the small network in the shapes of the large one, zero where units were cut."""

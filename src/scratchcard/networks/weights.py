@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import fnmatch
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from scratchcard.networks.copies import copied, without_masks
 from scratchcard.networks.forward import as_fits, call
 from scratchcard.types import Tensors, WeightMask
 
@@ -46,7 +46,8 @@ def list_weights(
     """List every weight of a network, and say which can be pruned.
 
     A weight is a parameter of two or more dimensions outside normalisation layers; biases are not weights. This is
-    the denominator that reproduces the paper's levels (Frankle & Carbin 2019, section 1: Pm = ||m||_0 / |theta|).
+    the denominator that reproduces the paper's levels (Frankle & Carbin 2019, section 1: Pm = ||m||_0 / |theta|). One
+    that torch.nn.utils.prune has masked is listed whole and by its plain name: its masked entries are zeros like any.
 
     Args:
         model: any module; it is not touched.
@@ -57,6 +58,7 @@ def list_weights(
     Raises:
         ValueError: a pattern that fits no weight, or no weight that can be pruned.
     """
+    model = without_masks(model)
     found = _classified(model)
     layers = {weight.name for weight in found if weight.kind != "bare"}
     last = _last_called(model, example_inputs, layers)
@@ -83,7 +85,7 @@ def list_weights(
 
 def everything(model: nn.Module) -> WeightMask:
     """The mask that keeps all weights of a network: its entries are the denominator of every density."""
-    return whole(_classified(model))
+    return whole(_classified(without_masks(model)))
 
 
 def whole(found: Iterable[Weight]) -> WeightMask:
@@ -128,7 +130,7 @@ def _last_called(model: nn.Module, example_inputs: Tensors, layers: set[str]) ->
 
     A weight that several layers share goes by its first name, so that a tied output layer is an embedding.
     """
-    probe = copy.deepcopy(model).eval()
+    probe = copied(model).eval()
     first_name: dict[int, str] = {}
     called: list[str] = []
     for module_name, module in probe.named_modules():

@@ -13,7 +13,7 @@ from scratchcard.training.task import Task
 
 
 def about_task(task: Task) -> Iterator[str]:
-    """Sentences about a trained model beside carved data, a metric that does not say what is better, one class."""
+    """Sentences about a trained model beside carved data, metrics that do not say what is better, masks, one class."""
     if task.start is not None and task.data.split_seed is not None:
         yield (
             f"The validation split of task {task.name!r} was carved from training examples, which the model that was "
@@ -25,6 +25,11 @@ def about_task(task: Task) -> Iterator[str]:
         yield (
             f"Of the metric {name!r} it is assumed that higher is better, and it is printed as a number, not in per "
             f"cent; sc.Metric({name!r}, ..., higher_is_better=False, fraction=True) says otherwise."
+        )
+    if masked := task.masked:
+        yield (
+            f"torch.nn.utils.prune has masked {', '.join(masked)} of task {task.name!r}: here these are plain weights, "
+            "their masked entries 0 at the start and trained like all others."
         )
     for which, split in (("validation", task.data.validation), ("test", task.data.test)):
         if (alone := task.one_class(split)) is not None:
