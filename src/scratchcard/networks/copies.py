@@ -64,7 +64,7 @@ def _masked(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, int]]:
 
 
 def _fold(model: nn.Module) -> None:
-    """Make every masked weight a plain parameter at its old place, in place; shared ones with equal masks stay one."""
+    """Make every masked weight a plain parameter, in place; shared ones with equal masks stay one."""
     made: dict[int, list[tuple[Tensor, nn.Parameter]]] = {}
     for _, module, own, key in _masked(model):
         original, mask = module._parameters[f"{own}{_ORIGINAL}"], module._buffers[f"{own}{_MASK}"]
@@ -76,11 +76,9 @@ def _fold(model: nn.Module) -> None:
             value = original.detach() * mask.to(original.dtype) + 0.0  # + 0: no zero is a negative one
             weight = nn.Parameter(value, requires_grad=original.requires_grad)
             known.append((mask, weight))
-        names = [own if name == f"{own}{_ORIGINAL}" else name for name in module._parameters]
         del module._forward_pre_hooks[key]
         module._forward_pre_hooks_with_kwargs.pop(key, None)
         delattr(module, f"{own}{_ORIGINAL}")
         delattr(module, f"{own}{_MASK}")
         vars(module).pop(own, None)
         setattr(module, own, weight)  # not into _parameters: recurrent layers keep a list of theirs besides
-        module._parameters.update({name: module._parameters.pop(name) for name in names})

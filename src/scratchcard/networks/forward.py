@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _EXTRA_STATE_KEY_SUFFIX
 from torch.utils._pytree import tree_map
 
 from scratchcard.networks.copies import copied, without_masks
@@ -42,15 +44,16 @@ def with_state(model: nn.Module, state: State) -> nn.Module:
         ValueError: names or shapes differ from the model's.
     """
     own = _plain(model)
-    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    reshaped = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
+    missing, unknown, twin = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys()), copied(model)
+    with contextlib.suppress(RuntimeError):  # another shape than a module's own: told below, all of them
+        twin.load_state_dict(state, strict=False)  # not strict: names have been looked at
+    found = _tensors(twin)  # a module may take another shape, as observers of ranges do
+    reshaped = sorted(name for name in own.keys() & state.keys() if found[name].shape != state[name].shape)
     if missing or unknown or reshaped:
         raise ValueError(
             f"these weights are not of this {type(model).__name__}: missing {missing}, unknown {unknown}, other shape "
             + str([f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in reshaped])
         )
-    twin = copied(model)
-    twin.load_state_dict(state, strict=False)  # not strict: extra states that are no tensors stay the factory's
     return twin
 
 
@@ -73,6 +76,15 @@ def write_state(model: nn.Module, state: State) -> None:
     with torch.no_grad():
         for name, value in state.items():
             own[name].copy_(value)
+    set_extra_states(model, state)
+
+
+def set_extra_states(model: nn.Module, state: State) -> None:
+    """Give modules the extra states that are tensors, in place: what `get_extra_state` gives may be made anew by it."""
+    for path, module in model.named_modules():
+        name = f"{path}.{_EXTRA_STATE_KEY_SUFFIX}" if path else _EXTRA_STATE_KEY_SUFFIX
+        if name in state:
+            module.set_extra_state(state[name].clone())
 
 
 def state_digest(state: State) -> str:

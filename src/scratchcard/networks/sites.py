@@ -23,6 +23,7 @@ from scratchcard.networks.forward import as_fits
 from scratchcard.networks.heads import Heads, head_roots, owner, site_name, spans
 from scratchcard.networks.labelling import Consumed, Labelling, Places, places
 from scratchcard.networks.labels import KEPT, Labels, Unions
+from scratchcard.networks.quantised import check_not_quantised
 from scratchcard.networks.unread import keep_unread, unread, without_idle
 from scratchcard.types import Tensors, UnitMask
 
@@ -112,8 +113,9 @@ def capture(model: nn.Module, example_inputs: Tensors, training: bool = False) -
     """The network's program in evaluation mode, or in training mode, without what nobody reads.
 
     Raises:
-        ValueError: it cannot be exported; the source line is named.
+        ValueError: it cannot be exported, and the source line is named; or it observes ranges, or is quantised already.
     """
+    check_not_quantised(model)
     inputs = as_fits(example_inputs, model)
     arguments: tuple[Any, ...] = () if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else (inputs,)
     named = inputs if isinstance(inputs, dict) else {}
