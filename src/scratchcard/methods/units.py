@@ -68,7 +68,8 @@ def cuttable_sites(
     """The sites of the task's network that a method may cut.
 
     Channels, neurons and feed-forward neurons always; attention heads where the network really runs with fewer of them,
-    which only trying shows; whole branches and choices for one consumer where they are asked for.
+    which only trying shows; whole branches, choices for one consumer, and what takes entries from frozen weights where
+    they are asked for.
 
     Args:
         who: the method, for sentences.
@@ -84,7 +85,7 @@ def cuttable_sites(
     idle = [one for one in (*keep, *only) if not any(fnmatch.fnmatchcase(name, one) for name in sites.sites)]
     if idle:
         raise ValueError(f"no site is called {', '.join(idle)}; the sites are: {', '.join(sites.sites)}")
-    special = {*sites.branches, *(() if choices else sites.choices)}
+    special = {*sites.branches, *sites.frozen, *(() if choices else sites.choices)}
     asked = [name for name in sites.sites if (_fits(name, only) if only else name not in special)]
     chosen = [name for name in asked if not _fits(name, keep)]
     heads = [name for name in chosen if name in sites.heads]

@@ -122,7 +122,7 @@ def save(network: Compacted | nn.Module, folder: str | Path, overwrite: bool = F
     """
     small = network if isinstance(network, Compacted) else Compacted(network, {}, {}, {}, 0.0)
     folder = Path(folder)
-    tensors, shared = _stored(without_masks(small.module))
+    tensors, shared = _stored(small.module)
     state, flushed = without_denormals({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     content = safetensors.torch.save({name: tensor.clone() for name, tensor in state.items()})
     sha = hashlib.sha256(content).hexdigest()
@@ -242,7 +242,7 @@ def _stored(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
         f"this {type(module).__name__}",
         "it would be lost, so nothing was saved; quantise after loading, or keep this network with torch.save",
     )
-    tensors = _tensors(module)
+    tensors = _tensors(without_masks(module))
     wrong = [
         f"{name} ({'on meta' if tensor.is_meta else f'{tensor.layout} {tensor.dtype}'})".replace("torch.", "")
         for name, tensor in tensors.items()

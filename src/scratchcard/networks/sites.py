@@ -20,6 +20,7 @@ from scratchcard.networks.branches import Branch, find_branches
 from scratchcard.networks.choices import Choice, find_choices
 from scratchcard.networks.copies import copied, without_masks
 from scratchcard.networks.forward import as_fits
+from scratchcard.networks.frozen import frozen_of, why_kept
 from scratchcard.networks.heads import Heads, head_roots, owner, site_name, spans
 from scratchcard.networks.labelling import Consumed, Labelling, Places, places
 from scratchcard.networks.labels import KEPT, Labels, Unions
@@ -66,16 +67,20 @@ class Sites:
     branches: dict[str, Branch]
     """Site -> the branch that it is; only sites of one unit, a whole branch."""
     unions: Unions = field(repr=False)
+    frozen: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Site -> the frozen weights (`requires_grad` is False) that it takes entries from; only sites that do."""
 
     def __getitem__(self, name: str) -> Site:
         return self.sites[name]
 
     @property
     def ordinary(self) -> tuple[str, ...]:
-        """The sites that a search takes where none are named: channels and neurons, cut for all who read them."""
-        return tuple(
-            name for name in self.sites if not {name} & (self.heads.keys() | self.choices.keys() | self.branches.keys())
-        )
+        """The sites that a search takes where none are named: channels and neurons, cut for all who read them.
+
+        None of those that would take entries from a frozen weight.
+        """
+        special = {*self.heads, *self.choices, *self.branches, *self.frozen}
+        return tuple(name for name in self.sites if name not in special)
 
     def whole(self) -> UnitMask:
         """The mask that keeps every unit."""
@@ -176,9 +181,13 @@ def _collected(model: nn.Module, program: ExportedProgram, walk: Labelling, choi
     for name, branch in branches.items():
         sites[name] = Site(name, (branch.unit,), branch.modules)
         labels_of[name] = np.array([branch.label])
+    frozen = frozen_of(model, {name: site.units for name, site in sites.items()})
+    for name, weights in frozen.items():
+        kept[name] = "; ".join(filter(None, (kept.get(name), why_kept(weights))))
     output_dims = {name: dim for name, _, dim in _outputs(model, walk)}
     shapes = {name: tuple(map(len, dims)) for name, dims in owned.items()}
-    return Sites(sites, kept, program, consumed, labels_of, output_dims, shapes, heads, choices, branches, walk.unions)
+    special = (heads, choices, branches, walk.unions, frozen)
+    return Sites(sites, kept, program, consumed, labels_of, output_dims, shapes, *special)
 
 
 def _outputs(model: nn.Module, walk: Labelling) -> list[tuple[str, str, int]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from scratchcard.methods.ticket import Method
 from scratchcard.row import StudySpec
 from scratchcard.study.spec import task_digest
 from scratchcard.study.store import Store
@@ -37,6 +38,15 @@ def about_task(task: Task) -> Iterator[str]:
                 f"All {len(split):,} {which} targets of task {task.name!r} are class {alone}: what is measured there "
                 "says nothing about other classes; were the examples shuffled before they were split?"
             )
+
+
+def about_frozen(task: Task, methods: Iterable[Method]) -> Iterator[str]:
+    """A sentence where methods that cut units meet frozen weights."""
+    if any(method.units != "weights" for method in methods) and (frozen := task.sites.frozen):
+        yield (
+            f"The units of {', '.join(frozen)} of task {task.name!r} take entries from frozen weights (requires_grad "
+            "is False): methods keep these units unless `only` names them."
+        )
 
 
 def about_other_data(task: Task, declared: StudySpec, store: Store) -> Iterator[str]:
