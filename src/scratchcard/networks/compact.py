@@ -6,7 +6,7 @@ large one so silenced before anybody gets it (`gate`); where they differ nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,6 +30,7 @@ from scratchcard.networks.cuts import (
 from scratchcard.networks.forward import as_fits
 from scratchcard.networks.gate import Cut, Gate
 from scratchcard.networks.head_counts import AttributeEdits, FewerHeads, free_of_width, settled
+from scratchcard.networks.lengths import fit_lengths, recalculate
 from scratchcard.networks.sites import Sites, find_sites
 from scratchcard.types import Tensors, UnitMask
 
@@ -176,7 +177,11 @@ def shrunk(model: nn.Module, spec: dict[str, dict[int, Tensor]], gone: Mapping[s
         for own, buffer in list(module.named_buffers(recurse=False)):
             if prefix + own in spec:
                 setattr(module, own, selected_of(buffer, spec[prefix + own]))
-        _retell(module, {**spec.get(f"{prefix}running_mean", {}), **spec.get(f"{prefix}weight", {})})
+    fit_lengths(model, small, spec)
+    told = _to_retell(spec)
+    for module_name, module in small.named_modules():
+        if module_name in told:
+            _retell(module)
     for module_name, module in small.named_modules():
         if not isinstance(module, nn.MultiheadAttention) or isinstance(module, FewerHeads):
             continue
@@ -199,10 +204,20 @@ def _cut(parameter: nn.Parameter, kept: dict[int, Tensor]) -> nn.Parameter:
     return nn.Parameter(selected_of(parameter.detach(), kept), requires_grad=parameter.requires_grad)
 
 
-def _retell(module: nn.Module, kept: dict[int, Tensor]) -> None:
+def _to_retell(spec: Iterable[str]) -> set[str]:
+    """The modules whose weights or statistics are cut, or parameters that they calculate their weights from."""
+    found = set()
+    for name in spec:
+        module, parametrised, _ = name.rpartition(".parametrizations.weight.")
+        path, _, own = name.rpartition(".")
+        if parametrised or own in ("weight", "running_mean", "weight_v"):
+            found.add(module if parametrised else path)
+    return found | ({""} if any(name.startswith("parametrizations.weight.") for name in spec) else set())
+
+
+def _retell(module: nn.Module) -> None:
     """Tell a layer the sizes that its tensors have now."""
-    if not kept:
-        return
+    recalculate(module)
     weight = getattr(module, "weight", None)
     if weight is None:  # a normalisation without scale and shift
         weight = getattr(module, "running_mean", None)

@@ -21,6 +21,7 @@ from scratchcard.networks.branches import Gone
 from scratchcard.networks.copies import copied
 from scratchcard.networks.cuts import ShrinkSpec
 from scratchcard.networks.forward import as_fits, call
+from scratchcard.networks.lengths import badly_fitted, fit_lengths
 from scratchcard.networks.redrawn import hand_over, redraw
 from scratchcard.networks.silenced import ByWeights, Graph, Reference, leaves
 from scratchcard.networks.sites import Sites
@@ -150,7 +151,7 @@ class Gate:
         )
 
     def _compared(self, ground: _Ground, small: nn.Module) -> float:
-        little, worst = _prepared(small, ground.precise), 0.0
+        little, worst = self._in_all_digits(small, ground), 0.0
         given = as_fits(self._inputs, ground.large)
         shown: list[bool] = []
         looks = [("the example batch", given, False), ("a drawn batch", _drawn(given), False)]
@@ -175,6 +176,19 @@ class Gate:
             self._other_batch(ground, little, given)
             self._training(ground, little, given)
         return worst
+
+    def _in_all_digits(self, small: nn.Module, ground: _Ground) -> nn.Module:
+        """The small network as it is compared, what cutting puts into other weights not rounded to its own type."""
+        little = _prepared(small, ground.precise)
+        rounding = max(
+            (torch.finfo(own.dtype).eps for own in small.parameters() if own.is_floating_point()), default=0.0
+        )
+        if wrong := badly_fitted(ground.large, little, self._cut.spec, rounding):
+            raise Different(
+                f"the small network has other lengths of its weights than cutting gives: {', '.join(wrong)}"
+            )
+        fit_lengths(ground.large, little, self._cut.spec)
+        return little
 
     def _look(
         self, little: nn.Module, batch: Tensors, wanted: list[Tensor], ground: _Ground, words: str, times: float = 1.0

@@ -18,12 +18,14 @@ from torch.fx import Interpreter, Node
 from torch.utils._pytree import tree_leaves
 
 from scratchcard.networks.branches import Gone, remove
+from scratchcard.networks.calculated import Calculated
 from scratchcard.networks.copies import copied
 from scratchcard.networks.cuts import ShrinkSpec, cut_branches, cut_labels
 from scratchcard.networks.forward import call, read_state
 from scratchcard.networks.labelling import Consumed
 from scratchcard.networks.sites import Sites, capture
 from scratchcard.networks.unread import read_nodes
+from scratchcard.networks.zeros import set_zeros, zeros_of_parts
 from scratchcard.types import State, Tensors, UnitMask
 
 
@@ -78,11 +80,13 @@ class ByWeights:
         """Make it ready.
 
         Raises:
-            ValueError: a cut unit is read by something else than a weight that has a name.
+            ValueError: a cut unit is read by something else than a weight that has a name, or that is calculated from
+                such so that no zeros of theirs silence it and nothing else.
         """
         signature = sites.program.graph_signature
         known = {node.name: node for node in sites.program.graph.nodes}
         readers: set[str] = set()
+        calculated: dict[str, Calculated] = {}
         for name, node in _silenced(sites, unit_mask, known):
             own = {
                 signature.inputs_to_parameters[part.name]
@@ -90,6 +94,10 @@ class ByWeights:
                 if isinstance(part, Node) and part.name in signature.inputs_to_parameters
             }
             own = {weight for weight in own if len(sites.shapes.get(weight, ())) > 1}
+            given = {part.name for part in node.args if isinstance(part, Node)}
+            made = {main: made for main, made in sites.calculated.items() if made.node in given}
+            calculated |= made
+            own |= made.keys()
             if not own and name in sites.consumed:
                 raise ValueError(f"what {name} adds up is not multiplied by a weight that has a name")
             readers |= own
@@ -102,17 +110,14 @@ class ByWeights:
             for dim, kept in dims.items()
             if dim != sites.outputs.get(name)
         }
-        self._gone = gone
+        self._zero |= zeros_of_parts(sites.program, calculated, sites.lengths, spec, self._zero)
+        self._lengths, self._gone = sites.lengths, gone
 
     def silenced(self, model: nn.Module) -> nn.Module:
         """A deep copy whose cut units nobody reads."""
         twin = copied(model)
         tensors = dict(twin.named_parameters(remove_duplicate=False))
-        with torch.no_grad():
-            for (name, dim), kept in self._zero.items():
-                gone = torch.ones(tensors[name].shape[dim], dtype=torch.bool)
-                gone[kept] = False
-                tensors[name].index_fill_(dim, gone.nonzero().flatten().to(tensors[name].device), 0.0)
+        set_zeros(tensors, self._zero, self._lengths)
         remove(twin, self._gone)
         return twin
 

@@ -17,6 +17,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from scratchcard.networks.branches import Branch, find_branches
+from scratchcard.networks.calculated import Calculated, find_calculated
 from scratchcard.networks.choices import Choice, find_choices
 from scratchcard.networks.copies import copied, without_masks
 from scratchcard.networks.forward import as_fits
@@ -24,6 +25,7 @@ from scratchcard.networks.frozen import frozen_of, why_kept
 from scratchcard.networks.heads import Heads, head_roots, owner, site_name, spans
 from scratchcard.networks.labelling import Consumed, Labelling, Places, places
 from scratchcard.networks.labels import KEPT, Labels, Unions
+from scratchcard.networks.lengths import Lengths
 from scratchcard.networks.quantised import check_not_quantised
 from scratchcard.networks.unread import keep_unread, unread, without_idle
 from scratchcard.types import Tensors, UnitMask
@@ -69,6 +71,10 @@ class Sites:
     unions: Unions = field(repr=False)
     frozen: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Site -> the frozen weights (`requires_grad` is False) that it takes entries from; only sites that do."""
+    calculated: dict[str, Calculated] = field(default_factory=dict)
+    """Parameter -> the weight that is calculated from it, and from which others."""
+    lengths: Lengths = field(default_factory=dict)
+    """Of weights that are normalised: length -> direction, and its dimension."""
 
     def __getitem__(self, name: str) -> Site:
         return self.sites[name]
@@ -148,7 +154,9 @@ def _collected(model: nn.Module, program: ExportedProgram, walk: Labelling, choi
     labels_of: dict[str, Labels] = {}
     kept: dict[str, str] = {}
     layers: dict[int, list[str]] = defaultdict(list)
-    outputs = [(name, layer, owned[name][dim]) for name, layer, dim in _outputs(model, walk) if name in owned]
+    calculated = find_calculated(walk)
+    outputs_of = _outputs(model, walk, calculated)
+    outputs = [(name, layer, owned[name][dim]) for name, layer, dim in outputs_of if name in owned]
     for _, layer, labels in outputs:
         for root in dict.fromkeys(walk.unions.roots(labels).tolist()):
             layers[root].append(layer)
@@ -184,19 +192,23 @@ def _collected(model: nn.Module, program: ExportedProgram, walk: Labelling, choi
     frozen = frozen_of(model, {name: site.units for name, site in sites.items()})
     for name, weights in frozen.items():
         kept[name] = "; ".join(filter(None, (kept.get(name), why_kept(weights))))
-    output_dims = {name: dim for name, _, dim in _outputs(model, walk)}
+    output_dims = {name: dim for name, _, dim in outputs_of}
     shapes = {name: tuple(map(len, dims)) for name, dims in owned.items()}
-    special = (heads, choices, branches, walk.unions, frozen)
+    special = (heads, choices, branches, walk.unions, frozen, calculated, walk.lengths)
     return Sites(sites, kept, program, consumed, labels_of, output_dims, shapes, *special)
 
 
-def _outputs(model: nn.Module, walk: Labelling) -> list[tuple[str, str, int]]:
+def _outputs(model: nn.Module, walk: Labelling, calculated: dict[str, Calculated]) -> list[tuple[str, str, int]]:
     """(parameter, layer, dimension of its outputs) of every weight that has outputs, in the order of the network."""
     found = []
-    for layer, module in model.named_modules():
+    parts = {part for known in calculated.values() for part in known.parts}
+    for path, module in model.named_modules():
+        layer = path.partition(".parametrizations.")[0]
         for own, parameter in module.named_parameters(recurse=False):
-            if parameter.dim() < 2 or "bias" in own:
+            name = f"{path}.{own}" if path else own
+            if parameter.dim() < 2 or "bias" in own or walk.same[name] in parts:
                 continue
-            name = f"{layer}.{own}" if layer else own
-            found.append((name, layer if own == "weight" and layer else name, walk.output_dims.get(name, 0)))
+            made = calculated.get(walk.same[name])
+            dim = walk.output_dims.get(name, 0) if made is None else walk.calculated_dims.get(made.node, 0)
+            found.append((name, layer if (made or own == "weight") and layer else name, dim))
     return found
