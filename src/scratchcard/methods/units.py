@@ -58,7 +58,7 @@ class CutsUnits:
         reason = "goes with the units it belongs to"
         return [
             replace(weight, prunable=False, reason=reason)
-            for weight in list_weights(task.fresh(0), task.example_inputs(), (), ())
+            for weight in list_weights(task.fresh(0), task.example_inputs(), also=("*",))
         ]
 
 

@@ -18,6 +18,7 @@ from torch.fx import Node
 from torch.utils._pytree import tree_map
 
 from scratchcard.networks.labelling import Labelling
+from scratchcard.networks.labels import KEPT
 from scratchcard.types import State
 
 
@@ -51,6 +52,19 @@ def find_calculated(walk: Labelling) -> dict[str, Calculated]:
         main = next((name for name in own if _alike(walk, name, part)), None)
         if main is not None:
             found.setdefault(main, Calculated(part.name, tuple(name for name in own if name != main)))
+    return found
+
+
+def without_units(walk: Labelling, calculated: Mapping[str, Calculated]) -> set[str]:
+    """The parts of calculated weights that have no units but those of the whole, such as lengths; a rank is one."""
+    found = set()
+    for main, known in calculated.items():
+        whole = {root for labels in walk.owned[main] for root in walk.unions.roots(labels).tolist()} | {KEPT}
+        for part in known.parts:
+            dims = walk.owned[part]
+            own = dims[walk.output_dims.get(part, 0)] if dims else np.zeros(0, dtype=np.int64)
+            if whole.issuperset(walk.unions.roots(own).tolist()):
+                found.add(part)
     return found
 
 

@@ -16,6 +16,8 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from scratchcard.types import State
 
+Spec = Mapping[str, Mapping[int, Tensor]]
+"""Parameter -> dimension -> indices that are left; what is not named is whole."""
 Lengths = dict[str, tuple[str, int]]
 """Length -> its direction, and the dimension along which there is one each; -1: one for all of it."""
 
@@ -34,71 +36,78 @@ def find_lengths(model: nn.Module) -> Lengths:
     return found
 
 
-def fitted(
-    lengths: Lengths,
-    before: Mapping[str, Tensor],
-    after: Mapping[str, Tensor],
-    spec: Mapping[str, Mapping[int, Tensor]] | None = None,
-) -> State:
+def fitted(lengths: Lengths, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> State:
     """The lengths, and directions that were left nothing, with which what is left of every weight is what it was.
 
     Args:
         lengths: of the network.
         before: its tensors.
-        after: those that are left: of `before` some indices, or with some entries 0; its lengths do not count.
-        spec: tensor -> dimension -> the indices of `before` that are left; what is not named is whole.
+        after: the same, some entries of directions being 0 now; what it says of lengths does not count.
 
     Returns:
         Only what has to differ from `after`.
     """
     changed: State = {}
     for length, (direction, dim) in lengths.items():
-        v, g = after.get(direction), before.get(length)
-        if v is None or g is None or length not in after or torch.equal(v, before[direction]):
-            continue
-        old, new = (torch.norm_except_dim(one.detach().double(), 2, dim) for one in (before[direction], v))
-        for at, kept in (spec or {}).get(length, {}).items():
-            old, g = (one.index_select(at, kept.to(one.device)) for one in (old, g))
-        nothing = (new == 0) & (old > 0)
-        changed[length] = (g.detach().double() * (new / old)).to(g)
-        if bool(nothing.any()):
-            changed[direction] = torch.where(nothing, 1.0, v.detach().double()).to(v)
+        if length in before and not torch.equal(before[direction], after[direction]):
+            norm, left = _norm(before[direction], dim), after[direction]
+            changed |= _fitted(length, direction, before[length], left, norm, _norm(left, dim))
     return changed
 
 
-def fit_lengths(large: nn.Module, small: nn.Module, spec: Mapping[str, Mapping[int, Tensor]]) -> None:
+def fit_lengths(large: nn.Module, small: nn.Module, spec: Spec) -> None:
     """Make what is left of every such weight in a small network what it is in the large one, in place.
 
     Args:
         large: it is not touched.
-        small: has the tensors of the large one, or what is left of them.
-        spec: what is left: parameter -> dimension -> indices.
+        small: has what is left of its tensors.
+        spec: parameter -> dimension -> the indices that are left; what is not named is whole.
     """
     own = dict(small.named_parameters(remove_duplicate=False))
     with torch.no_grad():
-        for name, value in _fitted_to(large, small, spec).items():
+        for name, value in _fitted_to(large, own, spec).items():
             own[name].copy_(value)
 
 
-def badly_fitted(
-    large: nn.Module, small: nn.Module, spec: Mapping[str, Mapping[int, Tensor]], digits: float
-) -> list[str]:
-    """The lengths of a small network that are not, but for the rounding of its own type, what `fit_lengths` makes them.
+def badly_fitted(large: nn.Module, small: nn.Module, spec: Spec, rounding: float) -> list[str]:
+    """The lengths of a small network that `fit_lengths` would change, by more than the rounding of its own type.
 
     Args:
         large: in enough digits to compare in.
         small: likewise, made from a network of fewer.
-        spec: what is left: parameter -> dimension -> indices.
-        digits: the rounding of the network that it was made from.
+        spec: as for `fit_lengths`.
+        rounding: of the type of the network that it was made from.
     """
     own = dict(small.named_parameters(remove_duplicate=False))
-    found = _fitted_to(large, small, spec)
-    return [name for name, value in found.items() if not torch.allclose(own[name], value, rtol=8 * digits, atol=0.0)]
+    found = _fitted_to(large, own, spec)
+    return [name for name, value in found.items() if not torch.allclose(own[name], value, rtol=8 * rounding, atol=0.0)]
 
 
-def _fitted_to(large: nn.Module, small: nn.Module, spec: Mapping[str, Mapping[int, Tensor]]) -> State:
-    before, own = (dict(net.named_parameters(remove_duplicate=False)) for net in (large, small))
-    return fitted(find_lengths(large), before, own, spec)
+def _fitted_to(large: nn.Module, own: Mapping[str, Tensor], spec: Spec) -> State:
+    before, changed = dict(large.named_parameters(remove_duplicate=False)), State()
+    for length, (direction, dim) in find_lengths(large).items():
+        if direction in spec and length in own and direction in own:
+            left, kept = _left(before[direction], spec[direction]), spec.get(length, {})
+            norm = _left(_norm(before[direction], dim), kept)
+            changed |= _fitted(length, direction, _left(before[length], kept), left, norm, _norm(left, dim))
+    return changed
+
+
+def _fitted(length: str, direction: str, g: Tensor, left: Tensor, norm: Tensor, new: Tensor) -> State:
+    """A length times the ratio of two norms, and its direction where that has none any more."""
+    nothing = (new == 0) & (norm > 0)
+    found: State = {length: (g.detach().double() * (new / norm)).to(g)}
+    return found | {direction: torch.where(nothing, torch.ones_like(left), left)} if bool(nothing.any()) else found
+
+
+def _norm(direction: Tensor, dim: int) -> Tensor:
+    return torch.norm_except_dim(direction.detach().double(), 2, dim)
+
+
+def _left(tensor: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
+    for dim, indices in kept.items():
+        tensor = tensor.detach().index_select(dim, indices.to(tensor.device))
+    return tensor
 
 
 def recalculate(module: nn.Module) -> None:

@@ -44,6 +44,9 @@ def _length_and_direction(walk: Walk, node: Node, v: Dims, g: Dims, dim: int = 0
     """Weight normalisation, g v / ||v||: what cutting takes from ||v|| is put into g, so that the rest stays."""
     if dim >= 0:
         walk.unions.unite(v[dim], g[dim], "of a length that is kept (weight_norm)")
+    for at, labels in enumerate(g):
+        if at != dim:
+            walk.unions.keep(labels, "one length for many entries (weight_norm)")
     if not walk.measures(node, dim):
         for at, labels in enumerate(v):
             if at != dim:

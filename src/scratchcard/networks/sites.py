@@ -17,7 +17,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from scratchcard.networks.branches import Branch, find_branches
-from scratchcard.networks.calculated import Calculated, find_calculated
+from scratchcard.networks.calculated import Calculated, find_calculated, without_units
 from scratchcard.networks.choices import Choice, find_choices
 from scratchcard.networks.copies import copied, without_masks
 from scratchcard.networks.forward import as_fits
@@ -200,8 +200,7 @@ def _collected(model: nn.Module, program: ExportedProgram, walk: Labelling, choi
 
 def _outputs(model: nn.Module, walk: Labelling, calculated: dict[str, Calculated]) -> list[tuple[str, str, int]]:
     """(parameter, layer, dimension of its outputs) of every weight that has outputs, in the order of the network."""
-    found = []
-    parts = {part for known in calculated.values() for part in known.parts}
+    found, parts = [], without_units(walk, calculated)
     for path, module in model.named_modules():
         layer = path.partition(".parametrizations.")[0]
         for own, parameter in module.named_parameters(recurse=False):
@@ -210,5 +209,6 @@ def _outputs(model: nn.Module, walk: Labelling, calculated: dict[str, Calculated
                 continue
             made = calculated.get(walk.same[name])
             dim = walk.output_dims.get(name, 0) if made is None else walk.calculated_dims.get(made.node, 0)
-            found.append((name, layer if (made or own == "weight") and layer else name, dim))
+            whole = made is not None or own == "weight" or (path != layer and own.startswith("original"))
+            found.append((name, layer if whole and layer else name, dim))
     return found

@@ -11,9 +11,12 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.parametrize import ParametrizationList
 
 from scratchcard.networks.copies import copied, without_masks
 from scratchcard.networks.forward import as_fits, call
+from scratchcard.networks.lengths import find_lengths
 from scratchcard.types import Tensors, WeightMask
 
 Kind = Literal["conv", "linear", "output", "recurrent", "embedding", "bare"]
@@ -95,18 +98,40 @@ def whole(found: Iterable[Weight]) -> WeightMask:
 
 def _classified(model: nn.Module) -> list[Weight]:
     found: dict[int, Weight] = {}
+    calculated = _calculated_from(model)
     for module_name, module in model.named_modules(remove_duplicate=True):
         if isinstance(module, _NORMALISATION):
             continue
         for own_name, parameter in module.named_parameters(recurse=False):
             if parameter.dim() < 2 or id(parameter) in found:
                 continue
-            kind, reason = _kind(module, own_name, parameter)
+            name = f"{module_name}.{own_name}" if module_name else own_name
+            kind, reason = calculated.get(name) or _kind(module, own_name, parameter)
             if not parameter.requires_grad:
                 reason = "frozen (requires_grad is False)"
-            name = f"{module_name}.{own_name}" if module_name else own_name
             found[id(parameter)] = Weight(name, tuple(parameter.shape), kind, prunable=not reason, reason=reason)
     return list(found.values())
+
+
+def _calculated_from(model: nn.Module) -> dict[str, tuple[Kind, str]]:
+    """Of parameters that torch calculates weights from: the kind, and why a zero there would mean something else."""
+    found: dict[str, tuple[Kind, str]] = {}
+    for path, module in model.named_modules():
+        if not isinstance(module, ParametrizationList):
+            continue
+        layer = model.get_submodule(path.rpartition("parametrizations.")[0].rstrip("."))
+        by = ", ".join(type(part).__name__ for part in module)
+        reason = f"a weight is calculated from it ({by}), and nothing says that a zero here is a zero there"
+        for own, parameter in module.named_parameters(recurse=False):
+            plain = all(isinstance(part, _SpectralNorm) for part in module)  # divided by one number: zeros stay zeros
+            found[f"{path}.{own}"] = _kind(layer, own, parameter) if plain else ("bare", reason)
+    for length, (direction, _) in find_lengths(model).items():
+        found[length] = "bare", "a length of weight_norm, no weight by itself"
+        found[direction] = (
+            "bare",
+            "a direction of weight_norm: its size says nothing beside those of other rows, and one of zeros is none",
+        )
+    return found
 
 
 def _kind(owner: nn.Module, own_name: str, parameter: nn.Parameter) -> tuple[Kind, str]:
