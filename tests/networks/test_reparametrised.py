@@ -268,6 +268,13 @@ def test_lengths_are_found_and_are_no_weights(which):
     assert [w.name for w in list_weights(net, torch.randn(2, 3), also=["0.*"]) if w.prunable] == [f"0.{g}", f"0.{v}"]
 
 
+@pytest.mark.parametrize("normed", [NEW, OLD])
+def test_a_layer_before_a_normalised_one_is_not_taken_for_the_last(normed):
+    with torch.random.fork_rng(devices=[]):
+        net = nn.Sequential(nn.Linear(3, 4), normed(nn.Linear(4, 2)))
+    assert {w.name: w.kind for w in list_weights(net, torch.randn(2, 3))}["0.weight"] == "linear"
+
+
 def test_the_gate_sees_lengths_that_were_not_fitted():
     net, x = lengths_of("new"), torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
     sites = sc.find_sites(net, x)

@@ -96,12 +96,14 @@ def _fitted_to(large: nn.Module, own: Mapping[str, Tensor], spec: Spec) -> State
 def _fitted(length: str, direction: str, g: Tensor, left: Tensor, norm: Tensor, new: Tensor) -> State:
     """A length times the ratio of two norms, and its direction where that has none any more."""
     nothing = (new == 0) & (norm > 0)
-    found: State = {length: (g.detach().double() * (new / norm)).to(g)}
-    return found | {direction: torch.where(nothing, torch.ones_like(left), left)} if bool(nothing.any()) else found
+    found: State = {length: (g.detach().cpu().double() * (new / norm)).to(g)}
+    if bool(nothing.any()):
+        found[direction] = torch.where(nothing.to(left.device), torch.ones_like(left), left)
+    return found
 
 
 def _norm(direction: Tensor, dim: int) -> Tensor:
-    return torch.norm_except_dim(direction.detach().double(), 2, dim)
+    return torch.norm_except_dim(direction.detach().cpu().double(), 2, dim)  # not every device has as many digits
 
 
 def _left(tensor: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
@@ -122,7 +124,7 @@ def with_directions(lengths: Lengths, state: State) -> State:
     changed: State = {}
     for length, (direction, dim) in lengths.items():
         v = state[direction]
-        nothing = (torch.norm_except_dim(v.double(), 2, dim) == 0) & (state[length] == 0)
+        nothing = (_norm(v, dim).to(v.device) == 0) & (state[length] == 0)
         if bool(nothing.any()):
             changed[direction] = torch.where(nothing, torch.ones_like(v), v)
     return {**state, **changed}

@@ -63,7 +63,7 @@ def list_weights(
     """
     model = without_masks(model)
     found = _classified(model)
-    layers = {weight.name for weight in found if weight.kind != "bare"}
+    layers = {weight.name for weight in found if weight.kind != "bare"} | _calculated_from(model).keys()
     last = _last_called(model, example_inputs, layers)
     found = [
         replace(weight, kind="output") if weight.name == last and weight.kind in ("conv", "linear") else weight
