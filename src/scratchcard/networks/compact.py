@@ -6,8 +6,7 @@ large one so silenced before anybody gets it (`gate`); where they differ nothing
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,6 +17,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from scratchcard.networks.branches import Gone, gone_of, remove
 from scratchcard.networks.choices import Selections, select, selected, selections
+from scratchcard.networks.copies import copied, without_masks
 from scratchcard.networks.cuts import (
     ShrinkSpec,
     check_unit_mask,
@@ -30,6 +30,7 @@ from scratchcard.networks.cuts import (
 from scratchcard.networks.forward import as_fits
 from scratchcard.networks.gate import Cut, Gate, Originals
 from scratchcard.networks.head_counts import AttributeEdits, FewerHeads, free_of_width, settled
+from scratchcard.networks.lengths import fit_lengths, recalculate
 from scratchcard.networks.sites import Sites, read_sites
 from scratchcard.types import Tensors, UnitMask
 
@@ -67,7 +68,8 @@ def compact(
     """Remove the units that a mask cuts: the result has smaller tensors and computes what the masked network does.
 
     Args:
-        model: any module that `torch.export` can capture; it is not touched.
+        model: any module that `torch.export` can capture; it is not touched, and masks of torch.nn.utils.prune are
+            folded into the weights of the small network.
         unit_mask: site -> boolean tensor [units], True = kept; sites that are not named are kept whole.
         example_inputs: one batch, to read the network by and to compare on.
         sites: those of this network where they have been found already; else they are found.
@@ -82,6 +84,7 @@ def compact(
             named); a mask that leaves a site, or together with others a tensor, nothing; the small network cannot run
             or be trained, or computes something else; or nothing can be shown of it.
     """
+    model = without_masks(model)
     sites = sites or read_sites(model, example_inputs)
     check_unit_mask(sites, unit_mask)
     try:
@@ -137,7 +140,7 @@ def compacted(
             + "; keep at least one channel that is kept both in the stream and by those who choose from it"
         )
     with torch.random.fork_rng(devices=[]):
-        gone = gone_of(copy.deepcopy(model), cut, as_fits(example_inputs, model)) if cut else {}
+        gone = gone_of(copied(model), cut, as_fits(example_inputs, model)) if cut else {}
     small = shrunk(model, spec, gone)
     chosen = selections(sites.choices, sites.unions, cut_labels(sites, unit_mask), spec)
     known = {choice.norm for choice in sites.choices.values()}
@@ -172,7 +175,7 @@ def shrunk(model: nn.Module, spec: dict[str, dict[int, Tensor]], gone: Mapping[s
         spec: parameter or buffer -> dimension -> indices.
         gone: the branches that are taken out.
     """
-    small = copy.deepcopy(model)
+    small = copied(model)
     seen: dict[int, nn.Parameter] = {}
     for module_name, module in small.named_modules():
         prefix = f"{module_name}." if module_name else ""
@@ -183,7 +186,11 @@ def shrunk(model: nn.Module, spec: dict[str, dict[int, Tensor]], gone: Mapping[s
         for own, buffer in list(module.named_buffers(recurse=False)):
             if prefix + own in spec:
                 setattr(module, own, selected_of(buffer, spec[prefix + own]))
-        _retell(module, {**spec.get(f"{prefix}running_mean", {}), **spec.get(f"{prefix}weight", {})})
+    fit_lengths(model, small, spec)
+    told = _to_retell(spec)
+    for module_name, module in small.named_modules():
+        if module_name in told:
+            _retell(module)
     for module_name, module in small.named_modules():
         if not isinstance(module, nn.MultiheadAttention) or isinstance(module, FewerHeads):
             continue
@@ -206,10 +213,20 @@ def _cut(parameter: nn.Parameter, kept: dict[int, Tensor]) -> nn.Parameter:
     return nn.Parameter(selected_of(parameter.detach(), kept), requires_grad=parameter.requires_grad)
 
 
-def _retell(module: nn.Module, kept: dict[int, Tensor]) -> None:
+def _to_retell(spec: Iterable[str]) -> set[str]:
+    """The modules whose weights or statistics are cut, or parameters that they calculate their weights from."""
+    found = set()
+    for name in spec:
+        module, parametrised, _ = name.rpartition(".parametrizations.weight.")
+        path, _, own = name.rpartition(".")
+        if parametrised or own in ("weight", "running_mean", "weight_v"):
+            found.add(module if parametrised else path)
+    return found | ({""} if any(name.startswith("parametrizations.weight.") for name in spec) else set())
+
+
+def _retell(module: nn.Module) -> None:
     """Tell a layer the sizes that its tensors have now."""
-    if not kept:
-        return
+    recalculate(module)
     weight = getattr(module, "weight", None)
     if weight is None:  # a normalisation without scale and shift
         weight = getattr(module, "running_mean", None)
