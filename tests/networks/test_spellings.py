@@ -30,7 +30,7 @@ class Many(nn.Module):
         self.alive = {}
 
     def forward(self, x):
-        given = {name: a(x) for name, a in self.a.items()}
+        given = {name: (a(x).transpose(1, -1) * self.p[name]).transpose(1, -1) for name, a in self.a.items()}
         given |= {name: given[name] * alive for name, alive in self.alive.items()}
         return {name: self.out[name](form(given[name], self.p[name])) for name, form in self.forms.items()}
 
@@ -166,7 +166,9 @@ def test_another_name_is_of_an_operator_that_takes_the_same(name):
     for overload in one.overloads():
         own = [a.name for a in getattr(one, overload)._schema.arguments]
         if "out" not in own:
-            assert any(own == form[: len(own)] or len(own) == len(form) for form in forms), f"{name} takes {own}, {OTHER_NAMES[name]} {forms}"
+            assert any(own == form[: len(own)] or len(own) == len(form) for form in forms), (
+                f"{name} takes {own}, {OTHER_NAMES[name]} {forms}"
+            )
 
 
 def test_what_torch_calls_pointwise_is_known():
