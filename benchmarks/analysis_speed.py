@@ -71,9 +71,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     print(f"{'network':12} {'layers':>6} {'export':>9} {'analysis':>9} {'compact':>9} {'proved':>9}  per layer / least")
-    resnet = imagenet_resnet_50(classes=10).eval()
-    line("warm-up", resnet, torch.randn(2, 3, 32, 32), 50, 1)
-    print(line("ResNet-50", resnet, torch.randn(2, 3, 32, 32), 50, given.repeats)[0], flush=True)
+    resnet, images = imagenet_resnet_50(classes=10).eval(), torch.randn(4, 3, 64, 64)
+    line("warm-up", resnet, images, 50, 1)
+    print(line("ResNet-50", resnet, images, 50, given.repeats)[0], flush=True)
     words = {"input_ids": torch.randint(0, 128, (2, 8))}
     lines = {}
     for layers in given.layers:

@@ -91,7 +91,8 @@ class Labelling:
                 dims = self.values[node]
                 same = [at for at, labels in enumerate(dims) if np.array_equal(self.unions.roots(labels), roots)]
                 if node in self.names and len(dims) > 1 and roots.any():
-                    self.output_dims.update({self.names[node]: at for at in same})
+                    for at in same:
+                        self.output_dims[self.names[node]] = at
                 elif core_name(spelled(node.target)) in ("matmul", "mm") and len(dims) == 2:
                     for at in same[:1]:  # the other factor gives what is added up between them
                         self.produces(node.args[1 - at], 1 if at else 0)
