@@ -9,7 +9,7 @@ from problems import digits, found, next_token, noise, regression
 from scratchcard.masks.compare import nested
 from scratchcard.methods.imp import IMP
 from scratchcard.networks.forward import call, read_state
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.proved import find_sites
 from scratchcard.networks.units import unit_magnitudes
 from scratchcard.study.store import Store
 from scratchcard.study.study import Study

@@ -15,12 +15,10 @@ import torch
 from scratchcard.masks.select import select
 from scratchcard.methods.levels import check_rounds
 from scratchcard.methods.ticket import Arm
-from scratchcard.networks.compact import compact
 from scratchcard.networks.cost import cost
 from scratchcard.networks.named import Names, fits, meant
 from scratchcard.networks.scaling import Factors, find_factors
 from scratchcard.networks.site_table import short
-from scratchcard.networks.sites import Sites
 from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import Kind, Weight, everything, list_weights
 from scratchcard.row import Origin
@@ -91,8 +89,8 @@ def cuttable_sites(
 ) -> tuple[str, ...]:
     """The sites of the task's network that a method may cut.
 
-    Channels, neurons and feed-forward neurons always; attention heads where the network really runs with fewer of them,
-    which only trying shows; whole branches and choices for one consumer where they are asked for.
+    Channels, neurons, feed-forward neurons and attention heads always; whole branches, choices for one consumer, and
+    what takes entries from frozen weights where they are asked for.
 
     Args:
         who: the method, for sentences.
@@ -107,19 +105,9 @@ def cuttable_sites(
     sites = task.sites
     stays = set().union(*sites_called(task, keep, keeping=True).values())
     goes = set().union(*sites_called(task, only).values())
-    special = {*sites.branches, *(() if choices else sites.choices)}
+    special = {*sites.branches, *sites.frozen, *(() if choices else sites.choices)}
     asked = [name for name in sites.sites if (name in goes if only else name not in special)]
     chosen = [name for name in asked if name not in stays]
-    heads = [name for name in chosen if name in sites.heads]
-    stuck = set(heads) - set(_removable(task, sites, heads))
-    named = [name for name in stuck if any(fits(entry, [Names({name: [name]})]) for entry in only)]
-    if named:
-        raise ValueError(
-            f"{who} is to cut heads of {', '.join(sorted(named))}, but the network's code computes their size or "
-            "number from others, so that it cannot run with fewer; take them from the tensors, or leave them out of "
-            "`only`"
-        )
-    chosen = [name for name in chosen if name not in stuck]
     if not chosen:
         limits = " and ".join(f"{field}={tuple(to)!r}" for field, to in (("keep", keep), ("only", only)) if to)
         why = [f"{limits} leaves none of {short(list(sites.sites), ())}"] if limits and sites.sites else []
@@ -366,21 +354,3 @@ def check_fine_tuning(who: str, lr: float | None, steps: int | None) -> None:
         raise ValueError(f"{who}'s fine_tune_lr must be a positive number, got {lr}")
     if steps is not None and steps < 1:
         raise ValueError(f"{who}'s fine_tune_steps must be at least 1, got {steps}")
-
-
-def _removable(task: Task, sites: Sites, heads: list[str]) -> list[str]:
-    """The sites of heads that the network runs without one of."""
-
-    def runs(names: list[str]) -> bool:
-        masks = {name: torch.arange(len(sites[name])) > 0 for name in names}
-        if any(len(sites[name]) < 2 for name in names):
-            return False
-        try:
-            compact(task.fresh(0), masks, task.example_inputs(), sites, proof="weights")
-        except ValueError:
-            return False
-        return True
-
-    if not heads or runs(heads):
-        return heads
-    return [name for name in heads if runs([name])]

@@ -6,8 +6,7 @@ large one so silenced before anybody gets it (`gate`); where they differ nothing
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,6 +17,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from scratchcard.networks.branches import Gone, gone_of, remove
 from scratchcard.networks.choices import Selections, select, selected, selections
+from scratchcard.networks.copies import copied, without_masks
 from scratchcard.networks.cuts import (
     ShrinkSpec,
     check_unit_mask,
@@ -28,9 +28,10 @@ from scratchcard.networks.cuts import (
     with_whom,
 )
 from scratchcard.networks.forward import as_fits
-from scratchcard.networks.gate import Cut, Gate
+from scratchcard.networks.gate import Cut, Gate, Originals
 from scratchcard.networks.head_counts import AttributeEdits, FewerHeads, free_of_width, settled
-from scratchcard.networks.sites import Sites, find_sites
+from scratchcard.networks.lengths import fit_lengths, recalculate
+from scratchcard.networks.sites import Sites, read_sites
 from scratchcard.types import Tensors, UnitMask
 
 Proof = Literal["full", "weights"]
@@ -67,7 +68,8 @@ def compact(
     """Remove the units that a mask cuts: the result has smaller tensors and computes what the masked network does.
 
     Args:
-        model: any module that `torch.export` can capture; it is not touched.
+        model: any module that `torch.export` can capture; it is not touched, and masks of torch.nn.utils.prune are
+            folded into the weights of the small network.
         unit_mask: site -> boolean tensor [units], True = kept; sites that are not named are kept whole.
         example_inputs: one batch, to read the network by and to compare on.
         sites: those of this network where they have been found already; else they are found.
@@ -82,10 +84,11 @@ def compact(
             named); a mask that leaves a site, or together with others a tensor, nothing; the small network cannot run
             or be trained, or computes something else; or nothing can be shown of it.
     """
-    sites = sites or find_sites(model, example_inputs)
+    model = without_masks(model)
+    sites = sites or read_sites(model, example_inputs)
     check_unit_mask(sites, unit_mask)
     try:
-        return _compacted(model, unit_mask, example_inputs, sites, proof)
+        return compacted(model, unit_mask, example_inputs, sites, proof)
     except ValueError as refused:
         names = _to_blame(model, unit_mask, example_inputs, sites) if proof == "full" else []
         if not names:
@@ -100,7 +103,7 @@ def _to_blame(model: nn.Module, unit_mask: UnitMask, example_inputs: Tensors, si
 
     def works(names: list[str]) -> bool:
         try:
-            _compacted(model, {name: unit_mask[name] for name in names}, example_inputs, sites, "full")
+            compacted(model, {name: unit_mask[name] for name in names}, example_inputs, sites, "full")
         except ValueError:
             return False
         return True
@@ -119,7 +122,15 @@ def _to_blame(model: nn.Module, unit_mask: UnitMask, example_inputs: Tensors, si
     return names if names and (not rest or works(rest)) else []
 
 
-def _compacted(model: nn.Module, unit_mask: UnitMask, example_inputs: Tensors, sites: Sites, proof: Proof) -> Compacted:
+def compacted(
+    model: nn.Module,
+    unit_mask: UnitMask,
+    example_inputs: Tensors,
+    sites: Sites,
+    proof: Proof,
+    originals: Originals | None = None,
+) -> Compacted:
+    """As `compact`, of a mask that fits the sites; a refusal does not say which of them is to blame."""
     spec, cut = shrink_spec(sites, unit_mask), cut_branches(sites, unit_mask)
     lost = {name for branch in cut for name in branch.unit}
     if empty := [name for name, dims in spec.items() if name not in lost and not all(map(len, dims.values()))]:
@@ -129,7 +140,7 @@ def _compacted(model: nn.Module, unit_mask: UnitMask, example_inputs: Tensors, s
             + "; keep at least one channel that is kept both in the stream and by those who choose from it"
         )
     with torch.random.fork_rng(devices=[]):
-        gone = gone_of(copy.deepcopy(model), cut, as_fits(example_inputs, model)) if cut else {}
+        gone = gone_of(copied(model), cut, as_fits(example_inputs, model)) if cut else {}
     small = shrunk(model, spec, gone)
     chosen = selections(sites.choices, sites.unions, cut_labels(sites, unit_mask), spec)
     known = {choice.norm for choice in sites.choices.values()}
@@ -141,7 +152,8 @@ def _compacted(model: nn.Module, unit_mask: UnitMask, example_inputs: Tensors, s
         for site, kept in unit_mask.items()
         if site in sites.heads and not bool(kept.all()) and not with_whom(sites, site, cut)
     }
-    gate = Gate(model, Cut(sites, unit_mask, spec, gone), example_inputs, redrawn=bool(fewer), full=proof == "full")
+    how = Cut(sites, unit_mask, spec, gone)
+    gate = Gate(originals or Originals(model), how, example_inputs, redrawn=bool(fewer), full=proof == "full")
     try:
         edits, error = settled(small, sites.heads, fewer, gate)
     except ValueError as refused:
@@ -163,7 +175,7 @@ def shrunk(model: nn.Module, spec: dict[str, dict[int, Tensor]], gone: Mapping[s
         spec: parameter or buffer -> dimension -> indices.
         gone: the branches that are taken out.
     """
-    small = copy.deepcopy(model)
+    small = copied(model)
     seen: dict[int, nn.Parameter] = {}
     for module_name, module in small.named_modules():
         prefix = f"{module_name}." if module_name else ""
@@ -174,7 +186,11 @@ def shrunk(model: nn.Module, spec: dict[str, dict[int, Tensor]], gone: Mapping[s
         for own, buffer in list(module.named_buffers(recurse=False)):
             if prefix + own in spec:
                 setattr(module, own, selected_of(buffer, spec[prefix + own]))
-        _retell(module, {**spec.get(f"{prefix}running_mean", {}), **spec.get(f"{prefix}weight", {})})
+    fit_lengths(model, small, spec)
+    told = _to_retell(spec)
+    for module_name, module in small.named_modules():
+        if module_name in told:
+            _retell(module)
     for module_name, module in small.named_modules():
         if not isinstance(module, nn.MultiheadAttention) or isinstance(module, FewerHeads):
             continue
@@ -197,10 +213,20 @@ def _cut(parameter: nn.Parameter, kept: dict[int, Tensor]) -> nn.Parameter:
     return nn.Parameter(selected_of(parameter.detach(), kept), requires_grad=parameter.requires_grad)
 
 
-def _retell(module: nn.Module, kept: dict[int, Tensor]) -> None:
+def _to_retell(spec: Iterable[str]) -> set[str]:
+    """The modules whose weights or statistics are cut, or parameters that they calculate their weights from."""
+    found = set()
+    for name in spec:
+        module, parametrised, _ = name.rpartition(".parametrizations.weight.")
+        path, _, own = name.rpartition(".")
+        if parametrised or own in ("weight", "running_mean", "weight_v"):
+            found.add(module if parametrised else path)
+    return found | ({""} if any(name.startswith("parametrizations.weight.") for name in spec) else set())
+
+
+def _retell(module: nn.Module) -> None:
     """Tell a layer the sizes that its tensors have now."""
-    if not kept:
-        return
+    recalculate(module)
     weight = getattr(module, "weight", None)
     if weight is None:  # a normalisation without scale and shift
         weight = getattr(module, "running_mean", None)

@@ -14,7 +14,9 @@ from torch.fx import Node
 from torch.utils._pytree import tree_leaves, tree_map
 
 from scratchcard.networks.labels import KEPT, Dims, Labels, Unions
+from scratchcard.networks.lengths import Lengths, find_lengths
 from scratchcard.networks.operators import RULES
+from scratchcard.networks.reparametrised import coupled
 
 Places = dict[str, dict[int, list[int]]]
 """Parameter or buffer -> dimension -> indices."""
@@ -42,6 +44,11 @@ class Labelling:
         """Parameter or buffer -> its labels."""
         self.output_dims: dict[str, int] = {}
         """Parameter -> the dimension of its outputs, where it is not the first."""
+        self.calculated_dims: dict[str, int] = {}
+        """The same by the node that gives it, of a weight that is calculated."""
+        self.lengths: Lengths = {}
+        """Length -> direction, and the dimension of the lengths, of weights that are normalised."""
+        self._lengths, self._coupled = find_lengths(model), coupled(model)
         self.values: dict[Node, Any] = {}
         signature = program.graph_signature
         named = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
@@ -61,6 +68,18 @@ class Labelling:
         source = node.args[argument]
         if isinstance(source, Node) and source in self.names:
             self.output_dims[self.names[source]] = dim
+        elif isinstance(source, Node):
+            self.calculated_dims[source.name] = dim
+
+    def measures(self, node: Node, dim: int) -> bool:
+        """Whether a node's first two arguments are a direction and a length, so that both can be cut; it is noted."""
+        v, g = (self.names.get(part) if isinstance(part, Node) else None for part in node.args[:2])
+        if v is None or g is None or self._lengths.get(g) != (v, dim):
+            return False
+        if any(user.target != node.target for user in node.args[1].users):  # pyright: ignore
+            return False
+        self.lengths[g] = (v, dim)
+        return True
 
     def shape(self, node: Node) -> tuple[int, ...]:
         """The shape of what a node gives, of the first where it gives several."""
@@ -97,6 +116,8 @@ class Labelling:
         first = self.same.get(name, name)
         if first not in self.owned:  # a shared one has one set of labels, whatever its name
             self.owned[first] = [self.unions.new(size) for size in value.shape]
+            for labels in self.owned[first] if name in self._coupled else ():
+                self.unions.keep(labels, self._coupled[name])
         self.owned[name] = self.owned[first]
         return self.owned[name]
 
@@ -171,9 +192,12 @@ def places(walk: Labelling, names: dict[str, str]) -> dict[int, Places]:
     found: dict[int, Places] = defaultdict(dict)
     for name, first in names.items():
         for dim, labels in enumerate(walk.owned.get(first, [])):
-            for index, root in enumerate(walk.unions.roots(labels).tolist()):
+            roots = walk.unions.roots(labels)
+            order = np.argsort(roots, kind="stable")
+            of_root, starts = np.unique(roots[order], return_index=True)
+            for root, indices in zip(of_root.tolist(), np.split(order, starts[1:]), strict=True):
                 if root != KEPT:
-                    found[root].setdefault(name, {}).setdefault(dim, []).append(index)
+                    found[root].setdefault(name, {})[dim] = indices.tolist()
     return found
 
 

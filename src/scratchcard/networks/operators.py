@@ -14,6 +14,7 @@ from torch.fx import Node
 
 from scratchcard.networks.labels import Dims
 from scratchcard.networks.movement import MOVEMENT
+from scratchcard.networks.reparametrised import REPARAMETRISED
 from scratchcard.networks.walk import Rule, Walk, as_one, free, together
 
 
@@ -101,6 +102,9 @@ def _batch_norm(walk: Walk, node: Node, x: Dims, *parts: Any, **_: Any) -> Dims:
     for part in parts[:4]:
         if isinstance(part, list):
             walk.unions.unite(x[1], part[0], "normalised with something that is kept")
+    if len(parts) > 4 and parts[4]:  # by the statistics of what it is given: of a batch, or of a weight
+        for labels in (x[0], *x[2:]):
+            walk.unions.keep(labels, "normalised together with its neighbours")
     return x
 
 
@@ -160,8 +164,8 @@ def _embedded(walk: Walk, node: Node, weight: Dims, index: Dims, *_: Any) -> Dim
 
 def _multiplied(walk: Walk, node: Node, a: Dims, b: Dims) -> Dims:
     """A matrix product of two tensors; over what both are added up, it is kept."""
-    walk.unions.keep(a[-1], "added up in a product of two activations")
-    walk.unions.keep(b[-2] if len(b) > 1 else b[-1], "added up in a product of two activations")
+    walk.unions.keep(a[-1], "added up in a product of two tensors")
+    walk.unions.keep(b[-2] if len(b) > 1 else b[-1], "added up in a product of two tensors")
     if len(a) == 1 or len(b) == 1:
         for labels in (*a, *b):
             walk.unions.keep(labels, "in a product with a vector")
@@ -280,13 +284,14 @@ _POOLS_WITH_PLACES = ("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_ma
 
 RULES: dict[str, Rule] = {
     **MOVEMENT,
+    **REPARAMETRISED,
     **dict.fromkeys(_UNARY, _same),
     **dict.fromkeys(_BINARY, together),
     **dict.fromkeys(_POOLS, _pooled),
     **dict.fromkeys(_POOLS_WITH_PLACES, _pooled_and_found),
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _conv),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _conv_transposed),
-    **dict.fromkeys(("mean", "sum", "amax", "amin", "std", "var"), _reduced),
+    **dict.fromkeys(("mean", "sum", "amax", "amin"), _reduced),
     **dict.fromkeys(("softmax", "log_softmax"), _softmax),
     **dict.fromkeys(("matmul", "bmm", "mm"), _multiplied),
     **dict.fromkeys(("batch_norm", "instance_norm"), _batch_norm),

@@ -7,8 +7,8 @@ it is the network itself while nothing is silenced, before it believes what it s
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,14 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import Interpreter, Node
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from scratchcard.networks.branches import Gone, remove
+from scratchcard.networks.calculated import Calculated
+from scratchcard.networks.copies import copied
 from scratchcard.networks.cuts import ShrinkSpec, cut_branches, cut_labels
 from scratchcard.networks.forward import call, read_state
 from scratchcard.networks.labelling import Consumed
 from scratchcard.networks.sites import Sites, capture
 from scratchcard.networks.unread import read_nodes
+from scratchcard.networks.zeros import set_zeros, zeros_for_now, zeros_of_parts
 from scratchcard.types import State, Tensors, UnitMask
 
 
@@ -32,6 +36,20 @@ class Reference(Protocol):
 
     narrow: bool
     """Whether it calculated in fewer digits than its weights have: a type is written into the network."""
+    itself: bool
+    """Whether it runs the model's own code, so that there is no doubt what it gives while nothing is silenced."""
+
+    def silenced(self, model: nn.Module) -> nn.Module:
+        """A copy of the model whose cut units nobody reads, where it is one that runs the model's own code."""
+        ...
+
+    def of_length(self, model: nn.Module, inputs: Tensors) -> Reference:
+        """One for a batch of another number of examples.
+
+        Raises:
+            ValueError: there is none.
+        """
+        ...
 
     def outputs(self, model: nn.Module, inputs: Tensors, silent: bool = True) -> list[Tensor]:
         """What the network gives with these weights, its cut units silenced, or as it is."""
@@ -40,6 +58,8 @@ class Reference(Protocol):
 
 class Graph:
     """As the program that the sites were read from, or another one with nodes of the same names."""
+
+    itself = False
 
     def __init__(self, sites: Sites, unit_mask: UnitMask, program: ExportedProgram | None = None) -> None:
         self._sites, self._mask, self._program = sites, unit_mask, program
@@ -61,6 +81,14 @@ class Graph:
                 raise ValueError(f"the program of this network is another one now: {name} is not where it was")
         return cls(sites, unit_mask, program)
 
+    def silenced(self, model: nn.Module) -> nn.Module:
+        """There is no such module: it is the program that is silenced."""
+        raise AssertionError("a program that is silenced is no module")
+
+    def of_length(self, model: nn.Module, inputs: Tensors) -> Graph:
+        """The network exported anew: numbers of examples are written into a program."""
+        return self.again(model, self._sites, self._mask, inputs)
+
     def outputs(self, model: nn.Module, inputs: Tensors, silent: bool = True) -> list[Tensor]:
         """What the program gives with the model's weights."""
         ran = Silenced(self._sites, self._mask if silent else {}, read_state(model), self._program)
@@ -72,28 +100,30 @@ class Graph:
 class ByWeights:
     """As the model's own code, the weights that read a cut unit 0: in any mode, for any batch."""
 
-    narrow = False
+    itself = True
 
     def __init__(self, sites: Sites, unit_mask: UnitMask, spec: ShrinkSpec, gone: Mapping[str, Gone]) -> None:
         """Make it ready.
 
         Raises:
-            ValueError: a cut unit is read by something else than a weight that has a name.
+            ValueError: a cut unit is read by something else than a weight that has a name, or that is calculated from
+                such so that no zeros of theirs silence it and nothing else.
         """
-        signature = sites.program.graph_signature
+        parameters = sites.program.graph_signature.inputs_to_parameters
         known = {node.name: node for node in sites.program.graph.nodes}
         readers: set[str] = set()
+        calculated: dict[str, Calculated] = {}
         for name, node in _silenced(sites, unit_mask, known):
-            own = {
-                signature.inputs_to_parameters[part.name]
-                for part in node.args
-                if isinstance(part, Node) and part.name in signature.inputs_to_parameters
-            }
+            own = {parameters[part.name] for part in node.args if isinstance(part, Node) and part.name in parameters}
             own = {weight for weight in own if len(sites.shapes.get(weight, ())) > 1}
+            given = {part.name for part in node.args if isinstance(part, Node)}
+            made = {main: made for main, made in sites.calculated.items() if made.node in given}
+            calculated |= made
+            own |= made.keys()
             if not own and name in sites.consumed:
                 raise ValueError(f"what {name} adds up is not multiplied by a weight that has a name")
             readers |= own
-        read = {signature.inputs_to_parameters.get(node.name) for node in read_nodes(sites.program)}
+        read = {parameters.get(node.name) for node in read_nodes(sites.program)}
         readers |= spec.keys() - read  # those that training alone runs
         self._zero = {
             (name, dim): kept
@@ -102,23 +132,57 @@ class ByWeights:
             for dim, kept in dims.items()
             if dim != sites.outputs.get(name)
         }
-        self._gone = gone
+        self._zero |= zeros_of_parts(sites.program, calculated, sites.lengths, spec, self._zero)
+        self._lengths, self._gone = sites.lengths, gone
+        self.narrow = self._types_known = False
+
+    def of_length(self, model: nn.Module, inputs: Tensors) -> ByWeights:
+        """Itself: the model's code takes what it takes."""
+        return self
 
     def silenced(self, model: nn.Module) -> nn.Module:
         """A deep copy whose cut units nobody reads."""
-        copied = copy.deepcopy(model)
-        tensors = dict(copied.named_parameters(remove_duplicate=False))
-        with torch.no_grad():
-            for (name, dim), kept in self._zero.items():
-                gone = torch.ones(tensors[name].shape[dim], dtype=torch.bool)
-                gone[kept] = False
-                tensors[name].index_fill_(dim, gone.nonzero().flatten().to(tensors[name].device), 0.0)
-        remove(copied, self._gone)
-        return copied
+        twin = copied(model)
+        set_zeros(dict(twin.named_parameters(remove_duplicate=False)), self._zero, self._lengths)
+        remove(twin, self._gone)
+        return twin
 
     def outputs(self, model: nn.Module, inputs: Tensors, silent: bool = True) -> list[Tensor]:
-        """What the model itself gives."""
-        return leaves(call(self.silenced(model) if silent else copy.deepcopy(model), inputs))
+        """What the model itself gives; it is as it was afterwards."""
+        with self._silent(model) if silent else contextlib.nullcontext(model) as net:
+            if self._types_known:
+                return leaves(call(net, inputs))
+            with _Types(_type_of(model.state_dict())) as types:
+                found = leaves(call(net, inputs))
+        self.narrow, self._types_known = types.narrowed, True
+        return found
+
+    @contextlib.contextmanager
+    def _silent(self, model: nn.Module) -> Iterator[nn.Module]:
+        """The model itself, its cut units read by nobody for the time being: copies of large networks take long."""
+        if self._gone:
+            yield self.silenced(model)
+            return
+        with zeros_for_now(dict(model.named_parameters(remove_duplicate=False)), self._zero, self._lengths):
+            yield model
+
+
+class _Types(TorchDispatchMode):
+    """Notes whether anything is calculated in another type than the weights have."""
+
+    def __init__(self, floating: torch.dtype) -> None:
+        super().__init__()
+        self.narrowed = False
+        self._floating = floating
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dtype != self._floating:
+                self.narrowed = True
+        return result
 
 
 class Silenced:
@@ -141,7 +205,7 @@ class Silenced:
             **signature.inputs_to_lifted_tensor_constants,
         }
         given = iter(tree_leaves(inputs))
-        floating = next((t.dtype for t in self._state.values() if t.is_floating_point()), torch.float32)
+        floating = _type_of(self._state)
         narrowed: list[Node] = []
 
         def argument(node: Node) -> Any:
@@ -182,6 +246,12 @@ class Silenced:
         self.narrow |= bool(narrowed)
         mutated = len(signature.output_specs) - len(signature.user_outputs)
         return leaves(list(tree_leaves(outputs))[mutated:])
+
+
+def _type_of(state: Mapping[str, Any]) -> torch.dtype:
+    """Of the first weights with a fraction."""
+    tensors = (value for value in state.values() if isinstance(value, Tensor))
+    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
 
 
 def leaves(outputs: Any) -> list[Tensor]:
