@@ -30,7 +30,7 @@ from scratchcard.networks.cuts import ShrinkSpec
 from scratchcard.networks.forward import call
 from scratchcard.networks.operators import RULES
 from scratchcard.networks.silenced import leaves
-from scratchcard.networks.sites import Sites, find_sites
+from scratchcard.networks.sites import Sites, read_sites
 
 NAMES = [name for name in RULES if name not in WHAT_NO_PROGRAM_HAS]
 
@@ -170,7 +170,7 @@ def right(case: Exercise, small: Compacted) -> bool:
 def outcome(case: Exercise, before: Sites) -> str:
     """What became of a network that was read with a fault in the rules."""
     try:
-        sites = find_sites(case.model, case.inputs)
+        sites = read_sites(case.model, case.inputs)
         if told(sites) == told(before):
             return "changes nothing"
         small = compact(case.model, some(sites), case.inputs, sites)
@@ -181,7 +181,7 @@ def outcome(case: Exercise, before: Sites) -> str:
 
 def fate(name: str, what: str, faults: dict[str, Callable[[Rule], Rule]]) -> Counter[tuple[str, str]]:
     case = exercise(name, what)
-    before = find_sites(case.model, case.inputs)
+    before = read_sites(case.model, case.inputs)
     found: Counter[tuple[str, str]] = Counter()
     for fault, wrap in faults.items():
         with pytest.MonkeyPatch.context() as patch:
@@ -211,7 +211,7 @@ def test_a_right_rule_is_called_and_gives_a_right_network(name, what):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(RULES, name, told_of)
-        sites = find_sites(case.model, case.inputs)
+        sites = read_sites(case.model, case.inputs)
     assert called, f"{name} is not in the program of the network that it is to be shown on"
     small = compact(case.model, some(sites), case.inputs, sites)
     assert right(case, small)
@@ -288,7 +288,7 @@ NEEDS_IT = ("_ConvNd of groups", "GroupNorm", "MultiheadAttention")
 )
 def test_no_layer_is_handed_out_that_does_not_know_its_size_and_needs_it(kind):
     case = TOLD[kind]()
-    sites = find_sites(case.model, case.inputs)
+    sites = read_sites(case.model, case.inputs)
     mask = {name: kept for name, kept in some(sites).items() if name in sites.ordinary}
     fine = compact(case.model, mask, case.inputs, sites, proof="weights")
     assert right(case, fine)
