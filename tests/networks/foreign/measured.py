@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from foreign.beside import beside
 from foreign.reference import Cut, gap, lively, outputs, precise, silent
 from torch import nn
 
@@ -17,16 +18,21 @@ from scratchcard.types import UnitMask
 
 EXACT, EXACT_SINGLE = 1e-9, 1e-3
 """What may be left between a small network and its reference, in float64 and in float32, of an output's largest number."""
+ALONE = ("ordinary again", "heads", "choices")
+"""Cuts that are tried alone where all units cannot be cut together, or are no more than these."""
 Row = dict[str, Any]
 
 
-def measured(make: Callable[[], nn.Module], inputs: Callable[[int], Any], note: Callable[[Row], None]) -> Row:
+def measured(
+    make: Callable[[], nn.Module], inputs: Callable[[int], Any], note: Callable[[Row], None], other: bool = True
+) -> Row:
     """The row of one network.
 
     Args:
         make: builds it.
         inputs: a batch of so many examples.
         note: is told the row after each step, so that a network that ends the process leaves what is known.
+        other: measure Torch-Pruning beside it.
     """
     torch.manual_seed(0)
     made = make().eval()
@@ -48,9 +54,14 @@ def measured(make: Callable[[], nn.Module], inputs: Callable[[int], Any], note: 
     row |= {"branches": len(sites.branches), "cuts": []}
     note(row)
     for name, mask in masks(sites):
+        if name in ALONE and "exact" in [cut["outcome"] for cut in row["cuts"] if cut["cut"] == "all units"]:
+            continue  # all units together were exact, and these are among them
         began = time.process_time()
         row["cuts"].append({"cut": name, **_one(model, mask, batch, sites, inputs), "seconds": _since(began)})
         note(row)
+    ends = {layer for layer, why in sites.kept.items() if why == "an output of the network"}
+    if other:
+        row["torch_pruning"] = beside(model, inputs, ends)
     return row
 
 
@@ -108,17 +119,17 @@ def cut_places(sites: Sites, mask: UnitMask) -> tuple[Cut, set[str]]:
 
 
 def masks(sites: Sites) -> Iterator[tuple[str, UnitMask]]:
-    """Half of every ordinary site, twice; then of all heads, of all choices; half of the branches; all of it at once."""
-    kinds = {"heads": sites.heads, "choices": sites.choices}
-    for seed in (0, 1) if sites.ordinary else ():
-        yield f"ordinary {seed}", _half(sites, sites.ordinary, seed)
-    for name, known in kinds.items():
-        if known:
-            yield name, _half(sites, known, 2)
+    """Some branches; half of every ordinary site; half of all units; then ordinary ones again, heads, choices alone."""
     if sites.branches:
         yield "branches", _some_branches(sites)
-    if sum(bool(part) for part in (sites.ordinary, sites.heads, sites.choices)) > 1:
-        yield "all units", _half(sites, [*sites.ordinary, *sites.heads, *sites.choices], 3)
+    if sites.ordinary:
+        yield "ordinary", _half(sites, sites.ordinary, 0)
+    parts = {"ordinary again": sites.ordinary, "heads": sites.heads, "choices": sites.choices}
+    parts = {name: known for name, known in parts.items() if known}
+    if len(parts) > 1:
+        yield "all units", _half(sites, [one for known in parts.values() for one in known], 1)
+    for seed, (name, known) in enumerate(parts.items(), start=2):
+        yield name, _half(sites, known, seed)
 
 
 def _half(sites: Sites, names: Any, seed: int) -> UnitMask:

@@ -31,7 +31,7 @@ SMALL: dict[str, int] = {
          "decoder_intermediate_size", "dim_feedforward", "ffn_hidden_size", "intermediate_dim", "shared_intermediate_size",
          "encoder_feedforward_dim", "feed_forward_hidden_size", "expert_ffn_hidden_size", "mlp_hidden_size",
          "block_ff_dim", "hidden_dim_ffn", "ffn_hidden_dim", "ffn_intermediate_size", "feedforward_dim"),
-        56,
+        64,
     ),
     **dict.fromkeys(
         ("num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads", "decoder_attention_heads",
@@ -61,7 +61,8 @@ SMALL: dict[str, int] = {
                      "num_selected_experts"), 2),
     **dict.fromkeys(("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "first_k_dense_replace"), 1),
     **dict.fromkeys(("image_size", "pretrain_image_size"), PIXELS),
-    "patch_size": 8,
+    "patch_size": 4,
+    "conv_pos_kernel_size": 3,
     **dict.fromkeys(("num_mel_bins", "feature_size", "num_mel_bands"), MELS),
     **dict.fromkeys(("window_size", "attention_window"), 4),
     **dict.fromkeys(("sliding_window", "local_attention_window_size"), 8),
