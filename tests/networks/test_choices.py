@@ -16,7 +16,7 @@ from torch import nn
 from scratchcard.networks.compact import compact, shrink_spec
 from scratchcard.networks.exported import export_onnx, export_program
 from scratchcard.networks.forward import read_state, state_digest
-from scratchcard.networks.movement import SELECTED
+from scratchcard.networks.apart import SELECTED
 from scratchcard.networks.saved import load, save
 from scratchcard.networks.sites import find_sites
 from scratchcard.networks.units import SmallUnits, unit_magnitudes

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.fx import Node
 from torch.utils._pytree import tree_leaves
 
+from scratchcard.networks.followed import operator
 from scratchcard.networks.forward import call
-from scratchcard.networks.heads import operator
 from scratchcard.networks.labelling import Labelling, Places
 from scratchcard.types import Tensors
 

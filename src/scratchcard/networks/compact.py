@@ -18,6 +18,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from scratchcard.networks.branches import Gone, gone_of, remove
 from scratchcard.networks.choices import Selections, select, selected, selections
+from scratchcard.networks.counts import Count
 from scratchcard.networks.cuts import (
     ShrinkSpec,
     check_unit_mask,
@@ -143,7 +144,7 @@ def _compacted(model: nn.Module, unit_mask: UnitMask, example_inputs: Tensors, s
     }
     gate = Gate(model, Cut(sites, unit_mask, spec, gone), example_inputs, redrawn=bool(fewer), full=proof == "full")
     try:
-        edits, error = settled(small, sites.heads, fewer, gate)
+        edits, error = settled(small, sites.heads, fewer, gate, _counts(sites, unit_mask, gone), fewest=proof == "full")
     except ValueError as refused:
         if not cut:
             raise
@@ -153,6 +154,14 @@ def _compacted(model: nn.Module, unit_mask: UnitMask, example_inputs: Tensors, s
             "adds to it in place, can go only where it is a module of its own"
         ) from refused
     return Compacted(small, spec, edits, sites.kept, error, chosen, gone)
+
+
+def _counts(sites: Sites, unit_mask: UnitMask, gone: Mapping[str, Gone]) -> list[tuple[Count, int]]:
+    """The numbers that count units which are cut, other than heads, and what they are now; none of what is gone."""
+    lost = tuple(f"{path}." for branch in gone.values() for path in branch.modules)
+    cut = cut_labels(sites, {name: kept for name, kept in unit_mask.items() if name not in sites.heads})
+    left = [(count, count.left(sites.unions, cut)) for count in sites.counts]
+    return [(count, now) for count, now in left if 0 < now < count.number and not f"{count.module}.".startswith(lost)]
 
 
 def shrunk(model: nn.Module, spec: dict[str, dict[int, Tensor]], gone: Mapping[str, Gone]) -> nn.Module:

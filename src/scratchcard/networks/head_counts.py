@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules import batchnorm, conv, linear, normalization, sparse
 
+from scratchcard.networks.counts import Count, numbers_of, tell
 from scratchcard.networks.heads import Heads
 from scratchcard.networks.labels import Labels
 
@@ -45,7 +46,12 @@ _OF_ONE_HEAD = (
 
 
 def settled(
-    small: nn.Module, heads: dict[str, Heads], kept: dict[str, Labels], gate: Callable[[nn.Module], float]
+    small: nn.Module,
+    heads: dict[str, Heads],
+    kept: dict[str, Labels],
+    gate: Callable[[nn.Module], float],
+    counts: Iterable[tuple[Count, int]] = (),
+    fewest: bool = False,
 ) -> tuple[AttributeEdits, float]:
     """Change the numbers of heads that a network with fewer of them has written into its modules, until it is right.
 
@@ -58,6 +64,8 @@ def settled(
         heads: site -> its heads, of all the network.
         kept: site -> labels of the heads that are kept; only sites of which some are cut.
         gate: the network's difference to the silenced one; raises ValueError where that is too large.
+        counts: other numbers that count units which are cut, and what they are now.
+        fewest: leave as it was whatever the gate passes without.
 
     Returns:
         What was changed, and the difference.
@@ -82,24 +90,36 @@ def settled(
             options.setdefault(alike, []).append((path, name, sizes[value]))
             fits = any(value in own.shape for own in module.parameters(recurse=False))
             likely[alike] = likely.get(alike, True) and not fits and name.strip("_") not in _OF_ONE_HEAD
+    for count, now in counts:
+        if count.attribute:
+            fixed.setdefault(count.module, {})[count.attribute] = now
+            continue
+        module = small.get_submodule(count.module)
+        for name in (name for name, value in numbers_of(module).items() if value == count.number):
+            for time in itertools.count():  # two sizes may be one number today, and two when units are cut
+                alike = (type(module).__qualname__, f"counted {time}", name)
+                known = {(path, own): value for path, own, value in options.setdefault(alike, [])}
+                if known.setdefault((count.module, name), now) == now:
+                    break
+            options[alike] = [(*place, value) for place, value in known.items()]
+            likely[alike] = likely.get(alike, False) or count.sure
     apply_edits(small, fixed)
     refused: ValueError | None = None
     for changed in itertools.islice(_flips(likely), TRIALS):
-        edits = {path: dict(attributes) for path, attributes in fixed.items()}
-        for alike in changed:
-            for path, name, value in options[alike]:
-                edits.setdefault(path, {})[name] = value
-        before = {
-            path: {name: getattr(small.get_submodule(path), name) for name in names} for path, names in edits.items()
-        }
-        apply_edits(small, edits)
         try:
-            return edits, gate(small)
-        except ValueError as error:
-            refused = refused or error
-        for path, attributes in before.items():
-            for name, value in attributes.items():
-                setattr(small.get_submodule(path), name, value)
+            edits, error = _tried(small, fixed, options, changed, gate)
+        except ValueError as why:
+            refused = refused or why
+            continue
+        for alike in changed if fewest else ():
+            rest = [other for other in changed if other != alike]
+            try:
+                edits, error = _tried(small, fixed, options, rest, gate)
+            except ValueError:
+                continue
+            changed = rest
+        apply_edits(small, edits)
+        return edits, error
     assert refused is not None, "at least one way is tried"
     if not kept:
         raise refused
@@ -107,6 +127,34 @@ def settled(
         f"heads of {', '.join(kept)} cannot be removed: {refused}. No change of the attributes that hold the number of "
         "heads or their rows made it right; let the code take both from attributes or tensors, or keep the heads whole"
     ) from refused
+
+
+def _tried(
+    small: nn.Module,
+    fixed: AttributeEdits,
+    options: dict[tuple[str, ...], list[tuple[str, str, int]]],
+    changed: Iterable[tuple[str, ...]],
+    gate: Callable[[nn.Module], float],
+) -> tuple[AttributeEdits, float]:
+    """What the gate says of some changes; the network is as it was afterwards.
+
+    Raises:
+        ValueError: as the gate.
+    """
+    edits = {path: dict(attributes) for path, attributes in fixed.items()}
+    for alike in changed:
+        for path, name, value in options[alike]:
+            edits.setdefault(path, {})[name] = value
+    before = {
+        path: {name: numbers_of(small.get_submodule(path))[name] for name in names} for path, names in edits.items()
+    }
+    apply_edits(small, edits)
+    try:
+        return edits, gate(small)
+    finally:
+        for path, attributes in before.items():
+            for name, value in attributes.items():
+                tell(small.get_submodule(path), name, value)
 
 
 def _between(path: str, owner: str) -> tuple[str, ...]:
@@ -132,8 +180,8 @@ def _numbers(small: nn.Module, path: str, owners: list[str], sizes: dict[int, in
         module = small.get_submodule(where)
         if isinstance(module, (*_RETOLD, nn.MultiheadAttention)):
             continue
-        for name, value in vars(module).items():
-            if type(value) is int and sizes.get(value, value) != value:
+        for name, value in numbers_of(module).items():
+            if sizes.get(value, value) != value:
                 found.append((where, name, value))
     return found
 
@@ -157,9 +205,9 @@ def apply_edits(model: nn.Module, edits: AttributeEdits) -> None:
         except AttributeError:
             raise ValueError(f"the network has no module {path}; it is not the one that these edits are of") from None
         for name, value in attributes.items():
-            if type(getattr(module, name, None)) is not int or type(value) is not int:
+            if name not in numbers_of(module) or type(value) is not int:
                 raise ValueError(f"{path}.{name} is no whole number that could become {value!r}")
-            setattr(module, name, value)
+            tell(module, name, value)
         if isinstance(module, nn.MultiheadAttention) and not isinstance(module, FewerHeads):
             free_of_width(model, module)
 

@@ -155,8 +155,7 @@ class Silenced:
             def run_node(self, n: Node) -> Any:
                 held: dict[Node, Any] = {}
                 for consumed in sites.consumed.get(n.name, []):
-                    source = n.args[consumed.argument]
-                    assert isinstance(source, Node), "what is added up is a tensor of the graph"
+                    source = consumed.source(n)
                     value = self.env[source]
                     alive = ~np.isin(sites.unions.roots(consumed.labels), cut)
                     if not alive.all():

@@ -19,8 +19,9 @@ from torch.export import ExportedProgram
 
 from scratchcard.networks.branches import Branch, find_branches
 from scratchcard.networks.choices import Choice, find_choices
+from scratchcard.networks.counts import Count
 from scratchcard.networks.forward import as_fits
-from scratchcard.networks.heads import Heads, head_roots, owner, site_name, spans
+from scratchcard.networks.heads import Heads, Spans, head_roots, owner, site_name
 from scratchcard.networks.labelling import Consumed, Labelling, Places, places
 from scratchcard.networks.labels import KEPT, Labels, Unions
 from scratchcard.networks.unread import keep_unread, unread, without_idle
@@ -65,6 +66,8 @@ class Sites:
     branches: dict[str, Branch]
     """Site -> the branch that it is; only sites of one unit, a whole branch."""
     unions: Unions = field(repr=False)
+    counts: tuple[Count, ...] = ()
+    """Numbers in its code, or told to its modules, that count units."""
 
     def __getitem__(self, name: str) -> Site:
         return self.sites[name]
@@ -144,7 +147,8 @@ def _collected(model: nn.Module, program: ExportedProgram, walk: Labelling, choi
         for root in dict.fromkeys(walk.unions.roots(labels).tolist()):
             layers[root].append(layer)
     taken: set[int] = set()
-    repeated, heads = head_roots(walk.values, walk.unions), dict[str, Heads]()
+    repeated, heads = head_roots(walk.values, walk.unions, walk.weights), dict[str, Heads]()
+    spans = Spans(walk.values, walk.unions)
     for _, layer, labels in outputs:
         roots = walk.unions.roots(labels)
         own = [root for root in dict.fromkeys(roots.tolist()) if root != KEPT and root not in taken]
@@ -156,7 +160,7 @@ def _collected(model: nn.Module, program: ExportedProgram, walk: Labelling, choi
             if repeated.issuperset(own):
                 path = owner(everyone)
                 name = site_name(path if site_name(path) not in sites else layer)
-                heads[name] = Heads(path, spans(walk.values, walk.unions, np.array(own)))
+                heads[name] = Heads(path, spans.of(np.array(own)))
             sites[name] = Site(name, units, everyone)
             labels_of[name] = np.array(own)
         for label, root in zip(labels.tolist(), roots.tolist(), strict=True):
@@ -174,7 +178,9 @@ def _collected(model: nn.Module, program: ExportedProgram, walk: Labelling, choi
         labels_of[name] = np.array([branch.label])
     output_dims = {name: dim for name, _, dim in _outputs(model, walk)}
     shapes = {name: tuple(map(len, dims)) for name, dims in owned.items()}
-    return Sites(sites, kept, program, consumed, labels_of, output_dims, shapes, heads, choices, branches, walk.unions)
+    counts = tuple(count for count in walk.counted if walk.unions.roots(count.labels).any())
+    found_all = (program, consumed, labels_of, output_dims, shapes, heads, choices, branches, walk.unions, counts)
+    return Sites(sites, kept, *found_all)
 
 
 def _outputs(model: nn.Module, walk: Labelling) -> list[tuple[str, str, int]]:
