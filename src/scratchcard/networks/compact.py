@@ -183,7 +183,8 @@ def shrunk(model: nn.Module, spec: dict[str, dict[int, Tensor]], gone: Mapping[s
         for own, buffer in list(module.named_buffers(recurse=False)):
             if prefix + own in spec:
                 setattr(module, own, selected_of(buffer, spec[prefix + own]))
-        _retell(module, {**spec.get(f"{prefix}running_mean", {}), **spec.get(f"{prefix}weight", {})})
+        told = [spec.get(prefix + own, {}) for own in _TELLING]
+        _retell(module, {dim: kept for dims in told for dim, kept in dims.items()})
     for module_name, module in small.named_modules():
         if not isinstance(module, nn.MultiheadAttention) or isinstance(module, FewerHeads):
             continue
@@ -206,9 +207,17 @@ def _cut(parameter: nn.Parameter, kept: dict[int, Tensor]) -> nn.Parameter:
     return nn.Parameter(selected_of(parameter.detach(), kept), requires_grad=parameter.requires_grad)
 
 
+_TELLING = ("running_mean", "weight", "weight_ih", "weight_hh", "weight_ih_l0", "weight_hh_l0")
+"""Tensors whose sizes a layer has written down."""
+
+
 def _retell(module: nn.Module, kept: dict[int, Tensor]) -> None:
     """Tell a layer the sizes that its tensors have now."""
     if not kept:
+        return
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        first = "_l0" if isinstance(module, nn.RNNBase) else ""
+        module.input_size, module.hidden_size = (getattr(module, f"weight_{of}{first}").shape[1] for of in ("ih", "hh"))
         return
     weight = getattr(module, "weight", None)
     if weight is None:  # a normalisation without scale and shift

@@ -40,7 +40,8 @@ def _moved(walk: Walk, node: Node, x: Dims, source: Any, destination: Any) -> Di
 
 
 def _concatenated(walk: Walk, node: Node, tensors: list[Dims], dim: int = 0) -> Dims:
-    rank = len(tensors[0])
+    rank = max(map(len, tensors))
+    tensors = [tensor for tensor in tensors if len(tensor) == rank]  # the others are empty: nothing, so far
     along = dim % rank
     joined = []
     for at in range(rank):

@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 from torch.fx import Node
 
+from scratchcard.networks.constants import CONSTANTS
+from scratchcard.networks.experts import EXPERTS
 from scratchcard.networks.labels import Dims
 from scratchcard.networks.movement import MOVEMENT
 from scratchcard.networks.pointwise import POINTWISE, POINTWISE_UNSEEN, entry_by_entry, is_pointwise
 from scratchcard.networks.products import PRODUCTS
+from scratchcard.networks.recurrent import RECURRENT
 from scratchcard.networks.reductions import RANKINGS, REDUCTIONS
 from scratchcard.networks.spellings import core_name, spelled
 from scratchcard.networks.walk import Rule, Walk, as_one, free
@@ -182,6 +185,9 @@ RULES: dict[str, Rule] = {
     **POINTWISE,
     **REDUCTIONS,
     **PRODUCTS,
+    **RECURRENT,
+    **EXPERTS,
+    **CONSTANTS,
     **dict.fromkeys(_POOLS, _pooled),
     **dict.fromkeys(_POOLS_WITH_PLACES, _pooled_and_found),
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _conv),

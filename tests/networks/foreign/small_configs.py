@@ -104,6 +104,55 @@ LISTS: dict[str, Any] = {
 }
 """Attribute that is a list of numbers -> what each of them becomes, times 1, 1, 2, 2, ... for widths."""
 
+_WINDOWS: dict[str, Any] = {"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4}
+_STAGES: dict[str, Any] = {"hidden_sizes": [16, 16, 32, 32], "num_attention_heads": [1, 2, 2, 4]}
+_THREE_AXES: dict[str, Any] = {
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
+}
+EXCEPTIONS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("swin", "swinv2", "swin2sr", "donut-swin", "maskformer-swin"), _WINDOWS),
+    **dict.fromkeys(("pvt", "pvt_v2", "glpn"), _STAGES),
+    **dict.fromkeys(("qwen2_vl_text", "qwen2_5_vl_text", "glm4v_text", "glm_ocr_text", "glm_image_text"), _THREE_AXES),
+    "bit": {"num_groups": 4, "embedding_size": 16, "hidden_sizes": [16, 16], "depths": [1, 1]},
+    "canine": {"num_hash_buckets": 64},
+    "cpmant": {"prompt_types": 2, "prompt_length": 4, "segment_types": 4},
+    "ctrl": {"dff": 64},
+    "cvt": {"embed_dim": [16, 16, 32], "depth": [1, 1, 1], "num_heads": [1, 2, 2]},
+    "deepseek_v2": {"num_experts_per_tok": 2, "topk_group": 1, "n_group": 1},
+    "efficientnet": {"width_coefficient": 0.25, "depth_coefficient": 0.3, "hidden_dim": 320},
+    "ernie4_5_moe": {"moe_k": 2},
+    "esm": {"vocab_size": VOCABULARY},
+    "focalnet": {"embed_dim": 16, "depths": [1, 1], "focal_levels": [1, 1], "focal_windows": [3, 3]},
+    "fsmt": {"langs": ["en", "de"], "src_vocab_size": VOCABULARY, "tgt_vocab_size": VOCABULARY},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "granite_speech5_encoder": {"context_size": 8},
+    "led": {"max_encoder_position_embeddings": 32, "max_decoder_position_embeddings": 32},
+    "markuplm": {
+        "max_depth": 4,
+        "xpath_unit_hidden_size": 8,
+        "max_xpath_tag_unit_embeddings": 16,
+        "max_xpath_subs_unit_embeddings": 16,
+        "tag_pad_id": 0,
+        "subs_pad_id": 0,
+    },
+    "mobilenet_v1": {"depth_multiplier": 0.125},
+    "mobilenet_v2": {"depth_multiplier": 0.125},
+    "roc_bert": {
+        "pronunciation_vocab_size": 16,
+        "shape_vocab_size": 16,
+        "pronunciation_embed_dim": 8,
+        "shape_embed_dim": 8,
+    },
+    "speech_to_text": {"conv_channels": 32, "input_feat_per_channel": MELS, "max_source_positions": 200},
+    "videomae": {"num_frames": 2, "tubelet_size": 2, "image_size": PIXELS, "patch_size": 4},
+    "vivit": {"num_frames": 2, "tubelet_size": [2, 4, 4], "image_size": PIXELS},
+    "wav2vec2-bert": {"feature_projection_input_dim": MELS},
+    "xmod": {"default_language": "en_XX"},
+    "yolos": {"num_detection_tokens": 5, "image_size": [PIXELS, PIXELS]},
+    "zaya": {"num_experts_per_tok": 1},
+}
+"""Model type -> values of its configuration that the names do not tell."""
+
 Small = dict[str, Any]
 
 
@@ -144,7 +193,7 @@ def built(kind: str, given: Small | None = None) -> nn.Module:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kinds = CONFIG_MAPPING[kind]
-    config = kinds(**small_values(kinds(), given))
+    config = kinds(**small_values(kinds(), given or EXCEPTIONS.get(kind)))
     for own in (config, *(part for part in vars(config).values() if hasattr(part, "to_dict"))):
         own.use_cache = False
     torch.manual_seed(0)
