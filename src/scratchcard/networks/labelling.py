@@ -85,25 +85,27 @@ class Labelling:
         if source in self.names:
             if dim:
                 self.output_dims[self.names[source]] = dim
-        elif source in self.weights:  # turned, scaled, added to others: known by its labels
+        elif source in self.weights:  # turned, scaled, added to or multiplied with others: known by its labels
             roots = self.unions.roots(self.values[source][dim])
             for node in self._made_of(source):
-                for at, labels in enumerate(self.values[node]):
-                    if len(self.values[node]) > 1 and labels.any() and np.array_equal(self.unions.roots(labels), roots):
-                        self.output_dims[self.names[node]] = at
+                dims = self.values[node]
+                same = [at for at, labels in enumerate(dims) if np.array_equal(self.unions.roots(labels), roots)]
+                if node in self.names and len(dims) > 1 and roots.any():
+                    self.output_dims.update({self.names[node]: at for at in same})
+                elif core_name(spelled(node.target)) in ("matmul", "mm") and len(dims) == 2:
+                    for at in same[:1]:  # the other factor gives what is added up between them
+                        self.produces(node.args[1 - at], 1 if at else 0)
 
     def _made_of(self, source: Node) -> list[Node]:
-        """The parameters and buffers that something is made of."""
-        found, waiting, seen = [], [source], set[Node]()
+        """All that something is made of."""
+        found: dict[Node, None] = {}
+        waiting = [source]
         while waiting:
             node = waiting.pop()
-            if node in seen:
-                continue
-            seen.add(node)
-            if node in self.names:
-                found.append(node)
-            waiting += node.all_input_nodes
-        return found
+            if node not in found:
+                found[node] = None
+                waiting += node.all_input_nodes
+        return list(found)
 
     def counts(self, node: Node, number: int, labels: Labels, attribute: str = "") -> None:
         """Note that a number which is written into the code, or told to a module, counts these units."""
