@@ -7,6 +7,7 @@ Of heads it is told nothing, as it is when a stranger's network is given to it.
 from __future__ import annotations
 
 import copy
+import signal
 import time
 import warnings
 from collections.abc import Callable, Collection
@@ -16,6 +17,8 @@ import torch
 from foreign.reference import gap, outputs, precise
 from torch import nn
 
+SECONDS = 20
+"""After which it is interrupted: it searches some graphs for ever."""
 LIMIT = 1e-6
 """What may be left between the small network and its reference, of an output's largest number."""
 
@@ -29,6 +32,8 @@ def beside(model: nn.Module, inputs: Callable[[int], Any], ends: Collection[str]
         ends: layers that make outputs.
     """
     began = time.process_time()
+    signal.signal(signal.SIGALRM, _over)
+    signal.alarm(SECONDS)
     large, batch, _ = precise(model, inputs(2))
     small = copy.deepcopy(large)
     names = {module: name for name, module in small.named_modules()}
@@ -53,7 +58,9 @@ def beside(model: nn.Module, inputs: Callable[[int], Any], ends: Collection[str]
                 group.prune()
         size = sum(parameter.numel() for parameter in small.parameters())
     except Exception as error:  # of any kind: it is not ours
+        signal.alarm(0)
         return _said("crash", began, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    signal.alarm(0)
     if size == before:
         return _said("nothing", began, "nothing was cut")
     try:
@@ -66,6 +73,10 @@ def beside(model: nn.Module, inputs: Callable[[int], Any], ends: Collection[str]
             masked.get_parameter(name).index_fill_(dim, torch.tensor(sorted(indices)), 0)
     difference = gap(outputs(masked, batch), found)
     return _said("exact" if difference <= LIMIT else "wrong", began, "", size)
+
+
+def _over(*_: object) -> None:
+    raise TimeoutError(f"not done in {SECONDS} s")
 
 
 def _note(
