@@ -95,7 +95,8 @@ def silent(model: nn.Module, cut: Cut, whole: Iterable[str] = (), seed: int = 0)
         for tensor, dim, at in zeros:  # last: what is tied is read by nobody either
             tensor.index_fill_(dim, torch.tensor(at), 0)
         for name in whole:
-            tensors[name].zero_()
+            if not name.endswith(("original1", "weight_v")):  # a direction: of no length, it would be no number
+                tensors[name].zero_()
     return model
 
 
