@@ -13,8 +13,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from scratchcard.networks.branches import Gone, gone_of, remove
 from scratchcard.networks.choices import Selections, select, selected, selections
@@ -31,6 +29,7 @@ from scratchcard.networks.cuts import (
 from scratchcard.networks.forward import as_fits
 from scratchcard.networks.gate import Cut, Gate
 from scratchcard.networks.head_counts import AttributeEdits, FewerHeads, free_of_width, settled
+from scratchcard.networks.retold import retell, retell_attention
 from scratchcard.networks.sites import Sites, find_sites
 from scratchcard.types import Tensors, UnitMask
 
@@ -173,78 +172,36 @@ def shrunk(model: nn.Module, spec: dict[str, dict[int, Tensor]], gone: Mapping[s
         gone: the branches that are taken out.
     """
     small = copy.deepcopy(model)
+    whole = list(small.named_parameters())
+    first = {id(parameter): name for name, parameter in whole}
+    """A shared parameter -> the first of its names, by which the spec knows it."""
     seen: dict[int, nn.Parameter] = {}
     for module_name, module in small.named_modules():
         prefix = f"{module_name}." if module_name else ""
+        told = False
         for own, parameter in list(module.named_parameters(recurse=False)):
             if id(parameter) not in seen:  # a shared parameter stays one
-                seen[id(parameter)] = _cut(parameter, spec.get(_first_name(small, prefix + own, parameter), {}))
+                seen[id(parameter)] = _cut(parameter, spec.get(first[id(parameter)], {}))
+            told |= seen[id(parameter)] is not parameter
             setattr(module, own, seen[id(parameter)])
         for own, buffer in list(module.named_buffers(recurse=False)):
             if prefix + own in spec:
+                told = True
                 setattr(module, own, selected_of(buffer, spec[prefix + own]))
-        told = [spec.get(prefix + own, {}) for own in _TELLING]
-        _retell(module, {dim: kept for dims in told for dim, kept in dims.items()})
+        if told:
+            retell(module)
     for module_name, module in small.named_modules():
         if not isinstance(module, nn.MultiheadAttention) or isinstance(module, FewerHeads):
             continue
         prefix = f"{module_name}." if module_name else ""
         if any(1 in spec.get(f"{prefix}{own}", {}) for own in ("in_proj_weight", "q_proj_weight")):
             free_of_width(small, module)
-            module.embed_dim = module.out_proj.out_features
+            retell_attention(module)
     remove(small, gone)
     return small
-
-
-def _first_name(model: nn.Module, name: str, parameter: nn.Parameter) -> str:
-    """The first of a shared parameter's names, by which the spec knows it."""
-    return next((other for other, own in model.named_parameters() if own is parameter), name)
 
 
 def _cut(parameter: nn.Parameter, kept: dict[int, Tensor]) -> nn.Parameter:
     if not kept:
         return parameter
     return nn.Parameter(selected_of(parameter.detach(), kept), requires_grad=parameter.requires_grad)
-
-
-_TELLING = ("running_mean", "weight", "weight_ih", "weight_hh", "weight_ih_l0", "weight_hh_l0")
-"""Tensors whose sizes a layer has written down."""
-
-
-def _retell(module: nn.Module, kept: dict[int, Tensor]) -> None:
-    """Tell a layer the sizes that its tensors have now."""
-    if not kept:
-        return
-    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
-        first = "_l0" if isinstance(module, nn.RNNBase) else ""
-        module.input_size, module.hidden_size = (getattr(module, f"weight_{of}{first}").shape[1] for of in ("ih", "hh"))
-        return
-    weight = getattr(module, "weight", None)
-    if weight is None:  # a normalisation without scale and shift
-        weight = getattr(module, "running_mean", None)
-    if not isinstance(weight, Tensor):
-        return
-    if isinstance(module, _ConvNd):
-        if module.groups > 1:
-            per_group = module.out_channels // module.groups
-            module.groups = weight.shape[0] // per_group
-            module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
-        elif isinstance(module, _ConvTransposeNd):
-            module.in_channels, module.out_channels = weight.shape[:2]
-        else:
-            module.out_channels, module.in_channels = weight.shape[:2]
-    elif isinstance(module, nn.Linear):
-        module.out_features, module.in_features = weight.shape
-    elif isinstance(module, _NormBase):
-        module.num_features = weight.shape[0]
-    elif isinstance(module, nn.GroupNorm):
-        module.num_groups = module.num_groups * weight.shape[0] // module.num_channels
-        module.num_channels = weight.shape[0]
-    elif isinstance(module, nn.PReLU):
-        module.num_parameters = weight.shape[0]
-    elif {"nf", "nx"} & vars(module).keys() and weight.dim() == 2:  # transformers' Conv1D: [in, out]
-        for attribute, size in (("nx", weight.shape[0]), ("nf", weight.shape[1])):
-            if isinstance(getattr(module, attribute, None), int):
-                setattr(module, attribute, size)
-    elif isinstance(module, nn.Embedding):
-        module.embedding_dim = weight.shape[1]

@@ -74,7 +74,7 @@ def _reshaped(walk: Walk, node: Node, x: Dims, *told: Any, **_: Any) -> Dims:
     for old, new in blocks([len(labels) for labels in x], after):
         sizes = [after[at] for at in new]
         axis = None
-        if sum(size > 1 for size in sizes) > 1:
+        if sum(size > 1 for size in sizes) > 1 and any(walk.unions.roots(x[at]).any() for at in old):
             axis = head_axis(node, new.start, sizes, walk.weights)
             axis = map_axis(node, new.start, sizes, walk.weights) if axis is None and len(old) == 1 else axis
         result += _block(walk, [x[at] for at in old], sizes, axis)
