@@ -27,8 +27,8 @@ from scratchcard.networks.cost import cost
 from scratchcard.networks.exported import export_onnx
 from scratchcard.networks.initialise import kaiming_normal_
 from scratchcard.networks.latency import latencies
+from scratchcard.networks.proved import find_sites
 from scratchcard.networks.rounding import round_up
-from scratchcard.networks.sites import find_sites
 from scratchcard.networks.zoo import densenet_40, imagenet_resnet_18, preresnet_164, vgg_19
 from scratchcard.types import UnitMask
 
@@ -36,7 +36,7 @@ BATCH, RUNS = 32, 5
 ANALYSIS = """
 import time, torch, warnings
 warnings.filterwarnings("ignore")
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.proved import find_sites
 from scratchcard.networks.zoo import imagenet_resnet_50
 torch.set_num_threads(1)
 model, x = imagenet_resnet_50(), torch.randn(1, 3, 224, 224)

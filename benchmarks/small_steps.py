@@ -23,7 +23,7 @@ from torch import nn
 
 from scratchcard.networks.compact import compact
 from scratchcard.networks.cost import cost
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.proved import find_sites
 from scratchcard.networks.uniform import uniform_widths
 from scratchcard.networks.zoo import densenet_40, resnet_20, vgg_16, vgg_19
 from scratchcard.training.besides import ScaleL1

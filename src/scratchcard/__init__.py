@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     from scratchcard.networks.exported import export_onnx as export_onnx
     from scratchcard.networks.exported import export_program as export_program
     from scratchcard.networks.latency import latency as latency
+    from scratchcard.networks.proved import find_sites as find_sites
     from scratchcard.networks.rounding import compact_rounded as compact_rounded
     from scratchcard.networks.rounding import round_up as round_up
     from scratchcard.networks.saved import load as load
     from scratchcard.networks.saved import save as save
-    from scratchcard.networks.sites import find_sites as find_sites
     from scratchcard.networks.subnetwork import MaskedWeights as MaskedWeights
     from scratchcard.networks.subnetwork import hold as hold
     from scratchcard.networks.units import SmallUnits as SmallUnits
@@ -108,7 +108,7 @@ _HOMES = {
     "export": "study.handover",
     "export_onnx": "networks.exported",
     "export_program": "networks.exported",
-    "find_sites": "networks.sites",
+    "find_sites": "networks.proved",
     "hold": "networks.subnetwork",
     "judge": "evidence.verdict",
     "latency": "networks.latency",

@@ -216,8 +216,34 @@ def test_inspect_shows_weights_reasons_and_cost(tmp_path: Path, capsys: Capture)
     assert "36 MACs forward" in said.out
     assert "units that can be removed, by site" in said.out
     assert "kept whole: 2 (an output of the network)" in said.out
+    assert "95.4 % of all parameters lie in these units" in said.out
     assert "168 FLOPs forward and backward" in said.out
     assert "accuracy" in said.out
+
+
+@pytest.mark.parametrize(("names", "left"), [("only=0.weight,2", 36), ("keep=2", 24), ("only=0", 24)])
+def test_methods_keep_and_cut_what_is_named_on_the_command_line(
+    tmp_path: Path, capsys: Capture, names: str, left: int
+) -> None:
+    said = command(capsys, "inspect", write_task(tmp_path), "--set", names, "--set", "lr=0.1")
+    assert said.code == 0, said.err
+    assert f"{left} of 36 weights can be pruned" in said.out
+
+
+def test_so_do_methods_of_units(tmp_path: Path, capsys: Capture) -> None:
+    path = write_task(tmp_path, TASK_FILE.replace("[sc.IMP(rounds=2)]", "[sc.IMP(units='channels')]"))
+    said = command(capsys, "inspect", path, "--set", "only=linear")
+    assert said.code == 0, said.err
+    assert "goes with units of 0" in " ".join(said.out.replace("│", " ").split())
+    assert "weights go with units; density is counted over all 36" in said.out
+    said = command(capsys, "inspect", path, "--set", "keep=linear")
+    assert said.is_one_sentence("no unit that it could cut", "keep=('linear',) leaves none of 0")
+
+
+def test_what_is_named_holds_for_methods_that_are_asked_for_by_label(tmp_path: Path, capsys: Capture) -> None:
+    labels = ["--methods", "snip,l1-filters,slimming", "--controls", "none"]
+    assert run(capsys, tmp_path, *labels, "--set", "only=0", "--rounds", "1").code == 0
+    assert set(read(tmp_path / "runs")[0].study.methods) == {"snip-only-0", "l1-filters-only-0", "slimming-only-0"}
 
 
 def test_methods_named_have_the_rounds_and_rates_of_the_study(tmp_path: Path, capsys: Capture) -> None:

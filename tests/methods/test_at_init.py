@@ -241,16 +241,13 @@ def test_hyperparameters_that_mean_nothing_are_refused_in_a_sentence(fields, sen
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        (
-            {"only": ("attention",)},
-            r"AtInit is to cut only attention, but no weight .* kind 'attention'.*0.weight \(conv",
-        ),
+        ({"only": ("attention",)}, r"unknown .* 'attention'; known: 0, 0.weight, 3, .*conv, linear, output"),
         (
             {"rate": {"recurrent": 0.2}},
             r"AtInit's rates are for recurrent, but what can be cut .* conv, linear, output$",
         ),
         ({"rate": {"conv": 0.2}, "only": ("output",)}, r"rates are for conv, but .* and AtInit is to cut only output"),
-        ({"keep": ("*.wight",)}, r"no weight is called or of kind '\*.wight'"),
+        ({"keep": ("*.wight",)}, r"unknown .* '\*.wight'; did you mean '5.weight'"),
     ],
 )
 def test_patterns_that_leave_nothing_to_cut_are_refused_in_a_sentence(fields, sentence):

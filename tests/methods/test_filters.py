@@ -152,9 +152,13 @@ def test_the_predefined_resnet_56s_of_the_paper_can_be_asked_for_with_their_skip
         (lambda: FilterPruning(fine_tune_steps=0), "at least 1"),
         (
             lambda: FilterPruning(rate={"fc*": 0.5}).check(corners(), RECIPE),
-            r"rates for fc\*, but the sites are: conv1",
+            r"unknown site, layer, weight or kind 'fc\*'; .*known: conv, conv1",
         ),
-        (lambda: FilterPruning(keep=("conv9",)).check(corners(), RECIPE), "no site is called conv9"),
+        (
+            lambda: FilterPruning(rate={"conv1": 0.5}, keep=("conv1",)).check(corners(), RECIPE),
+            "has rates for conv1, but what it cuts is: conv2",
+        ),
+        (lambda: FilterPruning(keep=("conv9",)).check(corners(), RECIPE), "unknown site, layer, .* 'conv9'"),
         (lambda: SoftFilterPruning(rate=0), "rate between 0 and 1"),
         (lambda: SoftFilterPruning(every=0), "got every=0"),
         (lambda: SoftFilterPruning(fine_tune_steps=-1), "at least 1"),

@@ -182,7 +182,7 @@ def test_hyper_parameters_that_mean_nothing_are_refused(fields, sentence):
         (IMP(rewind=10), TASK, "before the end.* at 10"),
         (IMP(rewind=2), Task("given", make, DATA, start=make()), "needs the dense training.*use rewind=0"),
         (IMP(rate={"recurrent": 0.2}), TASK, "rates are for recurrent.*kind conv, linear, output"),
-        (IMP(keep=("fc*",)), TASK, "no weight is called or of kind 'fc"),
+        (IMP(keep=("fc*",)), TASK, "unknown site, layer, weight or kind 'fc"),
     ],
 )
 def test_a_task_the_method_cannot_work_on_is_refused_before_training(method, task, sentence):

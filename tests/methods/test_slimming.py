@@ -295,7 +295,7 @@ def test_hyper_parameters_that_mean_nothing_are_refused(fields, sentence):
         ),
         ({"optimizer": lambda p: torch.optim.SGD(p, lr=0.1), "momentum": 0.0}, Slimming(), "optimizer is your own"),
         ({}, Slimming(keep=("*",)), "finds no unit that it could cut"),
-        ({}, Slimming(only=("conv7",)), "no site is called conv7; the sites are: conv1, conv2"),
+        ({}, Slimming(only=("conv7",)), "unknown site, layer, weight or kind 'conv7'.*known: conv, conv1"),
     ],
 )
 def test_what_cannot_be_slimmed_is_refused_before_anything_is_trained(recipe, method, sentence):

@@ -9,7 +9,7 @@ from problems import digits, found, next_token, noise, regression
 from scratchcard.masks.compare import nested
 from scratchcard.methods.imp import IMP
 from scratchcard.networks.forward import call, read_state
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.proved import find_sites
 from scratchcard.networks.units import unit_magnitudes
 from scratchcard.study.store import Store
 from scratchcard.study.study import Study
@@ -101,8 +101,8 @@ def test_a_unit_is_ranked_by_the_mean_size_of_its_filters():
         ({"rate": {"conv": 0.2}}, "got rate="),
         ({"criterion": "movement"}, "got criterion='movement'"),
         ({"between": "lr-rewind"}, "rewinds between rounds; got between='lr-rewind'"),
-        ({"keep": ("nothing",)}, "no site is called nothing; the sites are: 0, 3"),
-        ({"keep": ("*",)}, "no unit that it could cut"),
+        ({"keep": ("nothing",)}, "unknown site, layer, weight or kind 'nothing'; known: 0, 0.weight, 3, .*output"),
+        ({"keep": ("*",)}, r"no unit that it could cut.*keep=\('\*',\) leaves none of 0, 3"),
     ],
 )
 def test_what_units_cannot_do_is_refused(fields, sentence):

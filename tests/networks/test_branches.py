@@ -16,7 +16,7 @@ from scratchcard.networks.cost import cost
 from scratchcard.networks.exported import export_onnx, export_program
 from scratchcard.networks.forward import call, read_state, state_digest
 from scratchcard.networks.saved import load, save
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 from scratchcard.networks.units import SmallUnits, unit_magnitudes
 
 CUT, KEPT = torch.tensor([False]), torch.tensor([True])
@@ -116,7 +116,7 @@ def net(name):
 
 @functools.cache
 def sites_of(name):
-    return find_sites(*net(name))
+    return read_sites(*net(name))
 
 
 def without(model, inputs, sites, names):
@@ -237,7 +237,7 @@ def test_a_sum_that_is_written_into_the_branch_is_no_hindrance_where_the_sizes_a
     for names in (["3"], ["5"], ["3", "5"], ["4.downsample"]):
         small = compact(model, dict.fromkeys(names, CUT), inputs)
         assert small.error <= 1e-12
-        again = find_sites(small.module, inputs)
+        again = read_sites(small.module, inputs)
         assert "0" in again.sites, "the stream can be cut afterwards too"
         assert compact(small.module, {"0": torch.arange(6) < 2}, inputs, again).error <= 1e-12
     with pytest.raises(ValueError, match=r"cannot run.*the branches 4: .* adds to it in place, can go only where"):
@@ -271,7 +271,7 @@ def test_a_branch_inside_another_goes_by_itself_or_with_it():
 
     with torch.random.fork_rng(devices=[]):
         model, x = trained_like(Outer()), torch.randn(3, 4).double()
-    assert list(find_sites(model, x).branches) == ["inner.second", "inner"]
+    assert list(read_sites(model, x).branches) == ["inner.second", "inner"]
     left = {
         names: {n for n, _ in compact(model, dict.fromkeys(names, CUT), x).module.named_parameters()}
         for names in (("inner",), ("inner.second",), ("inner", "inner.second"))
@@ -296,7 +296,7 @@ def test_a_branch_that_is_called_twice_or_has_its_weights_read_elsewhere_stays()
     for tied in (False, True):
         with torch.random.fork_rng(devices=[]):
             model, x = trained_like(Shared(tied)), torch.randn(3, 4).double()
-        assert list(find_sites(model, x).branches) == ["other"]
+        assert list(read_sites(model, x).branches) == ["other"]
         assert compact(model, {"other": CUT}, x).error <= 1e-12
 
 
@@ -312,7 +312,7 @@ def test_a_function_that_is_not_0_at_0_is_found_out():
 
     with torch.random.fork_rng(devices=[]):
         model, x = trained_like(Gated()), torch.randn(3, 4).double()
-    assert list(find_sites(model, x).branches) == ["inner"]
+    assert list(read_sites(model, x).branches) == ["inner"]
     with pytest.raises(ValueError, match="computes something else than the silenced one"):
         compact(model, {"inner": CUT}, x)
 
@@ -324,7 +324,7 @@ def test_the_small_network_trains_and_loses_more_afterwards(name):
     small = compact(model, {first: CUT}, inputs).module.train()
     call(small, inputs).square().mean().backward()
     assert all(p.grad is not None for p in small.parameters())
-    again = find_sites(small, inputs)
+    again = read_sites(small, inputs)
     rival = [f"{first}.shortcut"] if f"{first}.shortcut" in sites_of(name).branches else []
     assert len(again.branches) == len(sites_of(name).branches) - len([first, *rival]), "what is left alone must stay"
     mask = {site: torch.arange(len(again[site])) % 2 == 0 for site in (*again.ordinary, *again.choices)}

@@ -18,7 +18,7 @@ from scratchcard.networks.exported import export_onnx, export_program
 from scratchcard.networks.forward import read_state, state_digest
 from scratchcard.networks.apart import SELECTED
 from scratchcard.networks.saved import load, save
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 from scratchcard.networks.units import SmallUnits, unit_magnitudes
 from scratchcard.networks.zoo.preresnet import _preresnet
 
@@ -138,7 +138,7 @@ def silenced_by_hand(model, inputs, sites, mask):
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_mix_of_channels_and_choices_is_the_silenced_network(kind):
     model, inputs = net(kind)
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     assert sites.choices
 
     @settings(max_examples=6, deadline=None, database=None)
@@ -163,7 +163,7 @@ def test_any_mix_of_channels_and_choices_is_the_silenced_network(kind):
 
 def test_the_choices_of_a_network_are_those_counted_by_hand():
     def names(kind):
-        return list(find_sites(*net(kind)).choices)
+        return list(read_sites(*net(kind)).choices)
 
     blocks = [f"stage{stage}.{block}" for stage in (1, 2, 3) for block in (0, 1)]
     assert names("PreResNet") == [*(f"{block}.bn1->{block}.conv1" for block in blocks), "bn->output"]
@@ -176,12 +176,12 @@ def test_the_choices_of_a_network_are_those_counted_by_hand():
 
 @pytest.mark.parametrize("kind", ["ResNet-20", "VGG-19", "MobileNetV2", "EfficientNet", "U-Net", "ResNeXt", "SE gate"])
 def test_where_normalised_channels_go_to_everyone_there_is_no_choice(kind):
-    assert not find_sites(*made(kind)).choices
+    assert not read_sites(*made(kind)).choices
 
 
 def test_a_choice_takes_all_that_goes_with_it_and_leaves_the_stream():
     model, inputs = net("images")
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     assert sites["bn2->depth"].units[1] == {
         **{f"bn2.{own}": {0: [1]} for own in ("weight", "bias", "running_mean", "running_var")},
         **{f"bn3.{own}": {0: [1]} for own in ("weight", "bias", "running_mean", "running_var")},
@@ -207,7 +207,7 @@ def test_two_readers_of_one_choice_lose_the_same_channels():
 
     with torch.random.fork_rng(devices=[]):
         model, inputs = trained_like(Both()), torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     assert sites.choices["bn1->conv1"].readers == ("conv1", "short")
     assert "stem" in sites.kept, "the stream is kept whole, and still not all of it must be read"
     small = compact(model, {"bn1->conv1": torch.arange(8) % 2 == 0}, inputs, sites).module
@@ -227,7 +227,7 @@ def test_masks_that_leave_a_normalisation_nothing_together_are_refused():
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_small_network_trains_and_can_be_compacted_again(kind):
     model, inputs = net(kind)
-    small = compact(model, mixed(find_sites(model, inputs), 3), inputs).module
+    small = compact(model, mixed(read_sites(model, inputs), 3), inputs).module
     small.train()
     before = read_state(small)
     small(inputs).square().mean().backward()
@@ -237,8 +237,8 @@ def test_the_small_network_trains_and_can_be_compacted_again(kind):
     assert means
     assert not any(torch.equal(before[name], after[name]) for name in means)
     small.eval()
-    again = find_sites(small, inputs)
-    assert set(again.choices) == set(find_sites(model, inputs).choices)
+    again = read_sites(small, inputs)
+    assert set(again.choices) == set(read_sites(model, inputs).choices)
     for seed in range(3):
         mask = mixed(again, seed)
         twice = compact(small, mask, inputs, again)
@@ -268,7 +268,7 @@ def test_a_stream_cut_down_to_what_is_read_needs_no_selection_any_more():
 
 def test_a_selection_is_copied_and_moved_with_its_network_and_is_no_part_of_its_state():
     model, inputs = net("PreResNet")
-    small = compact(model, mixed(find_sites(model, inputs), 1), inputs).module
+    small = compact(model, mixed(read_sites(model, inputs), 1), inputs).module
     assert not [name for name in small.state_dict() if SELECTED in name]
     copied = copy.deepcopy(small).to(torch.float32)
     with torch.no_grad():
@@ -280,7 +280,7 @@ def test_a_selection_is_copied_and_moved_with_its_network_and_is_no_part_of_its_
 def test_another_process_loads_the_same_bits_and_gives_the_same_numbers(tmp_path):
     model, inputs = made("PreResNet")
     model, inputs = model.float(), inputs.float()
-    small = compact(model, mixed(find_sites(model, inputs), 2), inputs)
+    small = compact(model, mixed(read_sites(model, inputs), 2), inputs)
     save(small, tmp_path / "small")
     torch.save(inputs, tmp_path / "inputs.pt")
     code = f"""
@@ -345,7 +345,7 @@ def test_other_programs_run_it(kind, tmp_path):
     pytest.importorskip("onnxruntime", reason="pip install 'scratchcard[export]'")
     model, inputs = net(kind)
     model, inputs = model.float(), inputs.float()
-    small = compact(model, mixed(find_sites(model, inputs), 4), inputs)
+    small = compact(model, mixed(read_sites(model, inputs), 4), inputs)
     assert small.selected
     assert export_onnx(small.module, inputs, tmp_path / "small.onnx").error <= 1e-5
     assert export_program(small.module, inputs, tmp_path / "small.pt2").error <= 1e-5
@@ -353,7 +353,7 @@ def test_other_programs_run_it(kind, tmp_path):
 
 def test_a_units_worth_is_that_of_the_weights_that_read_it():
     model, inputs = net("images")
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     scores = unit_magnitudes(sites, read_state(model))
     assert torch.allclose(scores["bn4->flat"], model.flat.weight.detach().view(5, 6, 4).abs().mean((0, 2)))
     assert torch.allclose(scores["bn2->depth"], model.point.weight.detach().abs().mean((0, 2, 3)))
@@ -362,7 +362,7 @@ def test_a_units_worth_is_that_of_the_weights_that_read_it():
 
 def test_weights_of_the_small_network_find_their_places_in_the_large_one():
     model, inputs = net("DenseNet")
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     mask = mixed(sites, 6)
     units = SmallUnits(mask, sites, inputs)
     large = units.view(units.trainable(model))
@@ -389,7 +389,7 @@ def test_what_is_called_twice_or_mixes_channels_in_another_way_makes_no_choice()
             return self.out(x + self.one.layer(self.one.norm(x)) + self.one.layer(self.two.norm(x).tanh()))
 
     with torch.random.fork_rng(devices=[]):
-        assert not find_sites(trained_like(Twice()), torch.randn(3, 5, dtype=torch.float64)).choices
-        assert not find_sites(trained_like(OneReader()), torch.randn(3, 5, dtype=torch.float64)).choices
+        assert not read_sites(trained_like(Twice()), torch.randn(3, 5, dtype=torch.float64)).choices
+        assert not read_sites(trained_like(OneReader()), torch.randn(3, 5, dtype=torch.float64)).choices
         both = nn.Sequential(nn.Linear(3, 4), PreBlock(nn.BatchNorm1d(4), nn.Softmax(1), nn.ReLU()), nn.Linear(4, 2))
-        assert not find_sites(both, torch.randn(3, 3)).choices
+        assert not read_sites(both, torch.randn(3, 3)).choices

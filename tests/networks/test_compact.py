@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from scratchcard.networks.compact import compact, shrink_spec
 from scratchcard.networks.forward import call, read_state, state_digest
 from scratchcard.networks.operators import RULES
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 from scratchcard.networks.zoo import densenet_40, imagenet_resnet_18, preresnet_164, vgg_19
 
 NAMES = [name for name in CATALOGUE if not name.startswith("HF")]
@@ -27,7 +27,7 @@ def given_net(name):
     if name.startswith("HF"):
         pytest.importorskip("transformers")
     model, inputs = made(name)
-    return model, inputs, find_sites(model, inputs)
+    return model, inputs, read_sites(model, inputs)
 
 
 def sites_of(name):
@@ -169,7 +169,7 @@ def test_it_is_the_masked_network_at_200_masks(name):
 def test_a_quarter_of_the_parameters_is_left_of_half_of_the_units(factory, share):
     with torch.random.fork_rng(devices=[]):
         model = factory().eval()
-    sites = find_sites(model, torch.zeros(2, 3, 32, 32))
+    sites = read_sites(model, torch.zeros(2, 3, 32, 32))
     mask = {name: torch.arange(len(sites[name])) % 2 == 0 for name in sites.ordinary}
     spec = shrink_spec(sites, mask)
     left = 0
@@ -236,7 +236,7 @@ def test_the_small_network_trains_and_can_be_compacted_again(name):
     assert all(p.grad is not None and p.grad.shape == p.shape for p in small.parameters())
     optimizer.step()
     assert state_digest(read_state(small)) != before
-    again = find_sites(small, inputs)
+    again = read_sites(small, inputs)
     assert {site: len(again[site]) for site in mask} == {site: int(kept.sum()) for site, kept in mask.items()}
     second = {site: torch.arange(int(kept.sum())) == 0 for site, kept in mask.items()}
     twice = compact(small, second, inputs)
@@ -291,7 +291,7 @@ def test_a_wrong_rule_is_caught_and_nothing_is_returned(monkeypatch, name, opera
     for alias in (operator, f"{operator}_"):
         if alias in RULES:
             monkeypatch.setitem(RULES, alias, wrong)
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     chance = torch.Generator().manual_seed(
         1
     )  # other units in each site: where all lose the same ones, no rule is needed

@@ -16,7 +16,7 @@ from scratchcard.networks.compact import compact
 from scratchcard.networks.cost import cost
 from scratchcard.networks.forward import read_state, state_digest
 from scratchcard.networks.memory import _peak, peak_activation_bytes
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 
 WIDTHS = st.lists(st.integers(1, 40), min_size=2, max_size=6)
 
@@ -88,7 +88,7 @@ def test_counted_without_computing_it_is_what_it_is_on_the_cpu(name):
 @pytest.mark.parametrize("name", ["Conv-4", "VGG-19", "ResNet-20", "DenseNet", "MobileNetV2", "U-Net", "attention"])
 def test_a_small_network_never_needs_more_than_the_dense_one(name):
     model, inputs = made(name)
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     dense, last = peak_activation_bytes(model, inputs), None
     for step in (1, 2, 4):  # nested: the more is cut, the less is needed
         mask = {name: torch.arange(len(site)) % step == 0 for name, site in sites.sites.items()}

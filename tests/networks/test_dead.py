@@ -16,7 +16,7 @@ from scratchcard.networks.compact import compact
 from scratchcard.networks.dead import dead_units
 from scratchcard.networks.forward import call, read_state, state_digest, with_state
 from scratchcard.networks.operators import RULES
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 
 ACTIVATIONS = (nn.ReLU, nn.Sigmoid, nn.Tanh, nn.GELU)
 
@@ -36,7 +36,7 @@ def pruned(model: nn.Module, density: float, seed: int) -> nn.Module:
 
 def without_dead(model: nn.Module, inputs: Tensor):
     """The small network, after it has been found to compute what the large one does on inputs nobody has seen."""
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     dead = dead_units(model, sites, inputs)
     assert all(bool(kept.any()) for kept in dead.mask.values())
     assert dead.error <= 1e-12
@@ -267,7 +267,7 @@ def test_tokens_hide_what_is_computed_from_them():
     with torch.no_grad():
         model[1].weight[2] = 0.0
     x = torch.full((2, 3), 4)  # the same everywhere, so that only what is known without them tells
-    dead = dead_units(model, find_sites(model, x), x)
+    dead = dead_units(model, read_sites(model, x), x)
     assert {name: (~kept).nonzero().flatten().tolist() for name, kept in dead.mask.items()} == {"1": [2]}
 
 
@@ -279,7 +279,7 @@ def test_constants_that_rounding_would_spoil_stay():
         model[2].weight[:, 0], model[2].weight[:, 1] = 1 / 3, -0.3333
         model[2].bias[:] = -1e12 * (1 / 3 - 0.3333)
     x = torch.randn(3, 3, dtype=torch.float64)
-    dead = dead_units(model, find_sites(model, x), x)
+    dead = dead_units(model, read_sites(model, x), x)
     if dead.folded:  # sums may come out alike: then it is exact
         assert dead.error <= 1e-12
     else:
@@ -296,7 +296,7 @@ def test_a_network_that_only_runs_in_float32_loses_what_nobody_reads_and_says_wh
         model.first.weight[0] = 0.0
         model.second.weight[:, 3] = 0.0
     x = torch.randn(3, 3)
-    dead = dead_units(model, find_sites(model, x), x)
+    dead = dead_units(model, read_sites(model, x), x)
     assert dead.mask["first"].tolist() == [True, True, True, False]
     assert "float64" in dead.kept["the whole network"]
 
@@ -304,7 +304,7 @@ def test_a_network_that_only_runs_in_float32_loses_what_nobody_reads_and_says_wh
 def test_float32_networks_are_folded_to_their_own_precision():
     model = a_unit_without_path_in(nn.Linear(3, 4), nn.Sigmoid(), nn.Linear(4, 2)).float()
     x = torch.randn(3, 3)
-    dead = dead_units(model, find_sites(model, x), x)
+    dead = dead_units(model, read_sites(model, x), x)
     assert dead.folded["2.bias"].dtype == torch.float32
     small = compact(with_state(model, {**read_state(model), **dead.folded}), dead.mask, x).module
     torch.testing.assert_close(small(x), model(x), rtol=1e-5, atol=1e-6)
@@ -313,7 +313,7 @@ def test_float32_networks_are_folded_to_their_own_precision():
 def test_nothing_is_dead_in_a_network_without_zeros():
     for name in ("LeNet", "Conv-4", "attention"):
         model, inputs = made(name)
-        dead = dead_units(model, find_sites(model, inputs), inputs)
+        dead = dead_units(model, read_sites(model, inputs), inputs)
         assert (dead.mask, dead.folded, dead.kept) == ({}, {}, {})
 
 
@@ -322,7 +322,7 @@ def test_the_users_model_and_the_random_state_are_as_they_were():
     before = state_digest(read_state(model))
     x = torch.randn(2, 2, 8, 8, dtype=torch.float64)
     held, chance = x.clone(), torch.get_rng_state()
-    dead_units(model, find_sites(model, x), x)
+    dead_units(model, read_sites(model, x), x)
     assert state_digest(read_state(model)) == before
     assert torch.equal(torch.get_rng_state(), chance)
     assert torch.equal(x, held)

@@ -14,7 +14,7 @@ from scratchcard.networks import exported
 from scratchcard.networks.compact import compact
 from scratchcard.networks.exported import export_onnx, export_program
 from scratchcard.networks.forward import read_state, state_digest
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 from scratchcard.networks.zoo import densenet_40, resnet_20
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs scratchcard[export]")
@@ -75,7 +75,7 @@ def compacted(kind):
     make, shape = KINDS[kind]
     torch.manual_seed(0)
     model, batch = make().eval(), drawn(2, *shape)
-    sites = find_sites(model, batch)
+    sites = read_sites(model, batch)
     small = compact(model, {n: torch.arange(len(s)) % 2 == 0 for n, s in sites.sites.items()}, batch, sites).module
     assert sum(p.numel() for p in small.parameters()) < 0.9 * sum(p.numel() for p in model.parameters())
     return small, batch

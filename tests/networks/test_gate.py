@@ -12,9 +12,9 @@ from torch import nn
 
 from scratchcard.networks.compact import compact
 from scratchcard.networks.cuts import shrink_spec
-from scratchcard.networks.gate import Cut, Gate
+from scratchcard.networks.gate import Cut, Gate, Originals
 from scratchcard.networks.redrawn import redraw
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 
 KEPT = torch.arange(8) % 2 == 0
 
@@ -119,7 +119,7 @@ X, MASK = drawn(16, 5), {"a": KEPT}
 
 @functools.cache
 def sites_of(model):
-    return find_sites(model, X)
+    return read_sites(model, X)
 
 
 @functools.cache
@@ -130,7 +130,7 @@ def small_of(model):
 def gate_of(model, **how):
     sites = sites_of(model)
     cut = Cut(sites, MASK, shrink_spec(sites, MASK), {})
-    return Gate(model, cut, X, **{"redrawn": True, "full": True, **how})
+    return Gate(Originals(model), cut, X, **{"redrawn": True, "full": True, **how})
 
 
 @pytest.mark.parametrize("fault", WRONG)

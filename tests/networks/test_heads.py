@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from scratchcard.networks.compact import compact
 from scratchcard.networks.head_counts import FewerHeads, apply_edits
 from scratchcard.networks.heads import head_axis
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 
 SIZE = 3
 """Of a head."""
@@ -117,7 +117,7 @@ KINDS = ["separate", "by hand", "fused chunk", "fused split", "fused reshape", "
 @pytest.mark.parametrize("kind", KINDS)
 def test_heads_of_handwritten_attention_go_whole(kind: str) -> None:
     model = Blocks(Attention(kind), Attention(kind))
-    sites = find_sites(model, torch.randn(2, 5, 12))
+    sites = read_sites(model, torch.randn(2, 5, 12))
     assert list(sites.heads) == ["blocks.0.attn:heads", "blocks.1.attn:heads"]
     rows = {
         name: {dim: len(at) for dim, at in dims.items()} for name, dims in sites["blocks.0.attn:heads"].units[1].items()
@@ -263,7 +263,7 @@ def test_the_stream_that_an_attention_of_torch_reads_can_be_cut(mask: dict[str, 
             return self.o(self.a(y, y, y)[0])
 
     net, x = Bare(), torch.randn(2, 5, 6)
-    sites = find_sites(net, x)
+    sites = read_sites(net, x)
     found = compact(net, {name: torch.arange(len(sites[name])) < n for name, n in mask.items()}, x, sites)
     assert found.error <= 1e-12
     assert found.module.get_submodule("a").in_proj_weight.shape == (12 * mask.get("a:heads", 4), mask.get("e", 16))
@@ -278,7 +278,7 @@ def test_a_returned_attention_keeps_its_heads() -> None:
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
             return self.attention(x, x, x)
 
-    assert not find_sites(Returned(), torch.randn(2, 5, 12)).heads
+    assert not read_sites(Returned(), torch.randn(2, 5, 12)).heads
 
 
 def test_a_view_without_attention_has_no_heads() -> None:

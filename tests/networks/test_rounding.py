@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from scratchcard.networks.latency import latencies, latency
+from scratchcard.networks.proved import find_sites
 from scratchcard.networks.rounding import CANDIDATES, compact_rounded, round_up
-from scratchcard.networks.sites import find_sites
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 17))

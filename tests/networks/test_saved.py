@@ -20,7 +20,7 @@ from torch import nn
 from scratchcard.networks.compact import Compacted, compact
 from scratchcard.networks.forward import read_state, state_digest
 from scratchcard.networks.saved import Manifest, load, save, without_denormals
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 from scratchcard.networks.zoo import resnet_20
 
 
@@ -69,7 +69,7 @@ def every_other(model, inputs):
             module.running_mean.uniform_(-1, 1)
             module.running_var.uniform_(0.5, 2)
             module.num_batches_tracked.fill_(7)
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     assert sites.sites
     mask = {name: torch.arange(len(site)) % 2 == 0 for name, site in sites.sites.items()}
     return compact(model.eval(), mask, inputs, sites)

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from scratchcard.networks.compact import compact
 from scratchcard.networks.forward import call, read_state, state_digest, with_state
 from scratchcard.networks.scaling import Scaled, find_factors, gates, scaling_factors
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import everything
@@ -66,7 +66,7 @@ KINDS = {
 @functools.cache
 def given_net(name):
     model, inputs = made(name)
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     return model, inputs, sites, find_factors(model, sites, list(sites.sites))
 
 
@@ -153,7 +153,7 @@ def mixed():
         model[1].weight.copy_(torch.tensor([0.1, -0.2, 0.3, -0.4, 0.0], dtype=torch.float64))
         model[4].weight.copy_(torch.tensor([2.0, 3.0, 4.0, 5.0, 6.0, 7.0]))
     inputs = torch.randn(9, 4).double()
-    return model.eval(), inputs, find_sites(model, inputs)
+    return model.eval(), inputs, read_sites(model, inputs)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_branch_that_is_gone_has_no_say_in_where_gates_start():
 
     torch.manual_seed(0)
     model, inputs = Sum().double().eval(), torch.randn(9, 4).double()
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     (gone,) = sites.branches
     factors = find_factors(model, sites, [gone, "one"])
     assert factors.norms
@@ -231,7 +231,7 @@ def test_batch_normalisation_of_any_dimension_has_the_factors(kind, inside):
     inputs = torch.randn(shape, dtype=torch.float64)
     model(inputs)
     model.eval()
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     factors = find_factors(model, sites, list(sites.sites))
     assert (factors.norms, factors.gated) == ({"0": ("1.weight",)}, ("3",))
     mask = {"0": torch.tensor([1, 0, 1, 1, 0, 1]).bool(), "3": torch.tensor([0, 1, 1, 1, 1]).bool()}
@@ -286,7 +286,7 @@ def test_weights_that_are_cut_stay_cut_behind_a_gate():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)).double()
     inputs = torch.randn(8, 5).double()
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     mask = {name: torch.rand(kept.shape) < 0.5 for name, kept in everything(model).items()}
     subnetwork = Scaled(MaskedWeights(mask), find_factors(model, sites, list(sites.sites)), 0.5)
     net = subnetwork.trainable(model)
@@ -344,7 +344,7 @@ def test_scores_are_in_the_order_that_was_planted(widths, normalised, seed):
         into = width
     model = nn.Sequential(*layers, nn.Linear(into, 2)).double().eval()
     inputs = torch.randn(3, 4).double()
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     factors = find_factors(model, sites, list(sites.sites))
     assert [name for name, has in zip(at, normalised, strict=False) if has] == list(factors.norms)
     assert [name for name, has in zip(at, normalised, strict=False) if not has] == list(factors.gated)
@@ -402,7 +402,7 @@ def test_halves_of_a_layer_are_chosen_by_the_normalisation_of_each():
         out=nn.Linear(6, 2),
     ).double()
     inputs = torch.randn(5, 4).double()
-    sites = find_sites(model.eval(), inputs)
+    sites = read_sites(model.eval(), inputs)
     factors = find_factors(model, sites, list(sites.sites))
     assert "chooses its channels" in factors.left["a"]
     subnetwork = Scaled(MaskedWeights(everything(model)), factors, None)
@@ -426,7 +426,7 @@ def two_readers():
         right=nn.Linear(6, 3),
     ).double()
     inputs = torch.randn(7, 4).double()
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     return model, inputs, sites, find_factors(model, sites, ["a"])
 
 
@@ -487,7 +487,7 @@ class Fixed(nn.Module):
 @pytest.mark.parametrize("how", ["buffer", "computed", "parameter"])
 def test_a_unit_gets_a_gate_only_if_all_who_read_it_can_carry_one(how):
     model, inputs = Fixed(how).double(), torch.randn(3, 4).double()
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     factors = find_factors(model, sites, list(sites.sites))
     assert factors.gated == (("a",) if how == "parameter" else ())
     assert how == "parameter" or "a" not in sites.sites or "cannot carry a gate" in factors.left["a"]
@@ -497,7 +497,7 @@ def test_a_parameter_that_is_only_multiplied_with_the_units_gets_no_gate():
     model = Net(lambda m, x: m.b(F.relu(m.a(x)) * m.scale), a=nn.Conv2d(3, 5, 1), b=nn.Conv2d(5, 2, 1)).double()
     model.scale = nn.Parameter(torch.rand(1, 5, 1, 1).double())
     inputs = torch.randn(2, 3, 4, 4).double()
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     assert [name for name, *_ in gates(sites, ["a"])] == ["b.weight"]
 
 
@@ -551,7 +551,7 @@ def test_parametrisations_of_ones_own_are_left_alone():
         normed = nn.utils.parametrizations.weight_norm(nn.Linear(6, 5))
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), normed, nn.ReLU(), nn.Linear(5, 2)).double()
     inputs = torch.randn(3, 4).double()
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     factors = find_factors(model, sites, list(sites.sites))
     subnetwork = Scaled(MaskedWeights(everything(model)), factors, 0.5)
     net = shaken(subnetwork.trainable(model))

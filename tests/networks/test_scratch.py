@@ -12,7 +12,7 @@ from torch import nn
 from scratchcard.networks.compact import shrink_spec
 from scratchcard.networks.forward import read_state, with_state
 from scratchcard.networks.scratch import Layer, rescaled, rules_of, scratch_factors
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import everything
 from scratchcard.networks.zoo import densenet_40, lenet_300_100, resnet_20, vgg_16
@@ -115,7 +115,7 @@ def random_mask(sites, left, seed):
 def test_a_cut_network_has_the_spread_of_one_that_is_built_small(kind, init):
     make, wide, narrow, shape = NETS[kind]
     inputs = torch.randn(shape)
-    sites = find_sites(make(wide, init), inputs)
+    sites = read_sites(make(wide, init), inputs)
 
     def cut(seed):
         return from_scratch(make(wide, init), sites, random_mask(sites, narrow, seed), inputs)
@@ -230,7 +230,7 @@ def test_depthwise_grouped_and_transposed_convolutions_restart_as_torch_counts_t
         return drawn(layers, init)
 
     inputs = torch.randn(2, 3, 8, 8)
-    sites = find_sites(make(8), inputs)
+    sites = read_sites(make(8), inputs)
     assert {name: len(site) for name, site in sites.sites.items()} == {"0": 32, "2": 16, "3": 48}
 
     def cut(seed):
@@ -251,7 +251,7 @@ def test_whole_groups_that_are_cut_leave_the_fans_that_torch_counts():
         )
 
     inputs = torch.randn(2, 3, 6, 6)
-    sites = find_sites(make(8), inputs)
+    sites = read_sites(make(8), inputs)
     (name,) = sites.sites
     assert len(sites[name]) == 8
 

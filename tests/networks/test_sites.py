@@ -10,7 +10,7 @@ import torch
 from shrinkable import CATALOGUE, Net, made
 from torch import nn
 
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 
 NAMES = [name for name in CATALOGUE if not name.startswith("HF")]
 PLAIN = ["Conv-4", "VGG-19", "ResNet-20", "PreResNet", "DenseNet", "DenseNet-BC", "ImageNet ResNet-18",
@@ -21,7 +21,7 @@ PLAIN = ["Conv-4", "VGG-19", "ResNet-20", "PreResNet", "DenseNet", "DenseNet-BC"
 def test_sites_are_those_counted_by_hand_and_the_rest_says_why(name):
     case = CATALOGUE[name]
     model, inputs = made(name)
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     if case.sites is not None:
         assert len(sites.ordinary) == case.sites
         if case.reads is not None:
@@ -44,7 +44,7 @@ def test_sites_are_those_counted_by_hand_and_the_rest_says_why(name):
 
 def test_what_is_added_together_is_one_site():
     model, inputs = made("ResNet-20")
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     assert sites["conv"].layers == ("conv", "stage1.0.conv2", "stage1.1.conv2", "stage1.2.conv2")
     unit = sites["conv"].units[2]
     assert unit["conv.weight"] == {0: [2]}
@@ -56,7 +56,7 @@ def test_what_is_added_together_is_one_site():
 
 def test_padded_channels_are_kept_and_the_others_go_through_all_stages():
     model, inputs = made("ResNet-20 pad")
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     unit = sites["conv"].units[1]
     assert unit["stage1.1.conv1.weight"] == unit["stage3.2.conv1.weight"] == {1: [1]}
     assert unit["output.weight"] == {1: [1]}
@@ -66,34 +66,34 @@ def test_padded_channels_are_kept_and_the_others_go_through_all_stages():
 def test_flattened_channels_take_their_pixels_along():
     with torch.random.fork_rng(devices=[]):
         model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(3 * 4, 2))
-        sites = find_sites(model, torch.zeros(1, 1, 4, 4))
+        sites = read_sites(model, torch.zeros(1, 1, 4, 4))
     assert sites["0"].units[1] == {"0.weight": {0: [1]}, "0.bias": {0: [1]}, "2.weight": {1: [4, 5, 6, 7]}}
 
 
 def test_concatenated_channels_keep_their_places():
     model, inputs = made("U-Net")
-    unit = find_sites(model, inputs)["b"].units[0]
+    unit = read_sites(model, inputs)["b"].units[0]
     assert unit["d.weight"] == {1: [7]}
     assert unit["c.weight"] == {1: [0]}
 
 
 def test_whole_groups_go():
     model, inputs = made("ResNeXt")
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     assert len(sites["c1"]) == 4
     assert sites["c1"].units[1]["c2.weight"] == {0: [3, 4, 5]}
     model, inputs = made("GroupNorm")
-    assert len(find_sites(model, inputs)["a"]) == 4
+    assert len(read_sites(model, inputs)["a"]) == 4
 
 
 def test_equal_chunks_lose_the_same_units():
     model, inputs = made("chunks")
-    assert find_sites(model, inputs)["a"].units[2]["a.weight"] == {0: [2, 8]}
+    assert read_sites(model, inputs)["a"].units[2]["a.weight"] == {0: [2, 8]}
 
 
 def test_tied_weights_are_one_under_all_their_names():
     model, inputs = made("tied weights")
-    unit = find_sites(model, inputs)["into"].units[4]
+    unit = read_sites(model, inputs)["into"].units[4]
     assert unit["one.weight"] == unit["other.weight"] == {0: [4], 1: [4]}
 
 
@@ -113,7 +113,7 @@ def test_control_flow_that_depends_on_data_is_refused_with_its_line():
         model = Undecided()
     line = Undecided.forward.__code__.co_firstlineno + 1
     with pytest.raises(ValueError, match="Undecided cannot be read by") as refusal:
-        find_sites(model, torch.ones(2, 3))
+        read_sites(model, torch.ones(2, 3))
     assert "test_sites.py" in str(refusal.value)
     assert str(line) in str(refusal.value)
     assert "control flow that depends on data" in str(refusal.value)
@@ -152,7 +152,7 @@ def test_what_is_mixed_or_taken_by_position_is_kept(form):
     how, width, reason = KEPT_FORMS[form]
     with torch.random.fork_rng(devices=[]):
         model = Net(lambda m, x: m.out(how(torch.tanh(m.a(x)))), a=nn.Linear(4, 6), out=nn.Linear(width, 2))
-        sites = find_sites(model, torch.zeros(3, 4))
+        sites = read_sites(model, torch.zeros(3, 4))
     assert "a" not in sites.sites
     assert reason in sites.kept["a"]
 
@@ -171,7 +171,7 @@ def test_what_is_mixed_or_taken_by_position_is_kept(form):
 def test_what_happens_beside_the_units_leaves_them_removable(how):
     with torch.random.fork_rng(devices=[]):
         model = Net(lambda m, x: m.out(how(torch.tanh(m.a(x)))), a=nn.Linear(4, 6), out=nn.Linear(6, 2))
-        assert len(find_sites(model, torch.zeros(3, 4))["a"]) == 6
+        assert len(read_sites(model, torch.zeros(3, 4))["a"]) == 6
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -182,7 +182,7 @@ def test_groups_are_those_of_torch_pruning(name):
             "torch_pruning", reason="an oracle for plain CNNs: pip install torch-pruning==1.6.1"
         )
     model, inputs = made(name)
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     theirs = copy.deepcopy(model)
     for parameter in theirs.parameters():
         parameter.requires_grad_(True)

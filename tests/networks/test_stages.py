@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 from scratchcard.networks.stages import (
     guided_positions,
     guided_widths,
@@ -24,13 +24,13 @@ from scratchcard.networks.zoo.preresnet import _preresnet
 @functools.cache
 def vgg():
     model = vgg_16(width=0.125)
-    return model, find_sites(model, torch.randn(2, 3, 32, 32))
+    return model, read_sites(model, torch.randn(2, 3, 32, 32))
 
 
 @functools.cache
 def resnet():
     model = resnet_20(width=0.5)
-    return model, find_sites(model, torch.randn(2, 3, 16, 16))
+    return model, read_sites(model, torch.randn(2, 3, 16, 16))
 
 
 def cut(sites, kept):
@@ -82,7 +82,7 @@ def test_the_pattern_of_a_resnet_counts_a_stream_where_it_begins():
 
 def test_a_choice_is_of_the_stage_of_whoever_reads_it():
     model = _preresnet(1, 10, 0.25, "slimming")
-    sites = find_sites(model, torch.randn(2, 3, 16, 16))
+    sites = read_sites(model, torch.randn(2, 3, 16, 16))
     mask = {name: torch.arange(len(sites[name])) % 2 == 0 for name in sites.choices}
     assert mask
     for name in mask:
@@ -129,7 +129,7 @@ def test_the_pattern_of_a_weight_mask_is_counted_at_every_position_of_the_kernel
 
 def test_the_most_common_kernel_of_a_stage_makes_its_pattern():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 3, padding=1))
-    sites, mask = find_sites(model, torch.randn(2, 3, 5, 5)), everything(model)
+    sites, mask = read_sites(model, torch.randn(2, 3, 5, 5)), everything(model)
     mask["1.weight"][:2] = False
     assert position_pattern(sites, mask, list(mask)) == ((0.75,),)
 
@@ -185,7 +185,7 @@ def test_guided_positions_are_drawn_by_chance_and_over_the_whole_layer():
 )
 def test_networks_of_other_dimensions_have_stages_too(layers, shape):
     model = nn.Sequential(*layers)
-    sites = find_sites(model, torch.randn(shape))
+    sites = read_sites(model, torch.randn(shape))
     where = stages(sites)
     assert list(where.values()) == ([0, 1, 2] if len(layers) == 5 else [0, 0])
     mask = everything(model)

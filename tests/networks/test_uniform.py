@@ -11,7 +11,7 @@ from torch import nn
 
 from scratchcard.networks.compact import compact
 from scratchcard.networks.cost import cost
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 from scratchcard.networks.uniform import uniform_at, uniform_widths
 from scratchcard.networks.zoo import resnet_20
 
@@ -22,7 +22,7 @@ def mlp(widths=(16, 40)):
     one, two = widths
     model = nn.Sequential(nn.Linear(6, one), nn.ReLU(), nn.Linear(one, two), nn.ReLU(), nn.Linear(two, 3))
     inputs = torch.randn(2, 6)
-    return model, inputs, find_sites(model, inputs)
+    return model, inputs, read_sites(model, inputs)
 
 
 def macs_of(one, two):
@@ -88,7 +88,7 @@ def test_a_network_as_large_as_it_is_and_one_unit_a_site_can_both_be_had():
 def test_sites_that_are_not_named_stay_whole_and_the_network_is_not_touched():
     model = resnet_20(width=0.5)
     inputs = torch.randn(2, 3, 8, 8)
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     among = [name for name in sites.ordinary if name.endswith("conv1")]
     wanted = cost(model, inputs).macs * 0.7
@@ -109,7 +109,7 @@ def test_streams_and_those_who_choose_from_them_are_narrowed_together():
         out=nn.Linear(12, 2),
     )
     inputs = torch.randn(3, 5)
-    sites = find_sites(model.eval(), inputs)
+    sites = read_sites(model.eval(), inputs)
     mask = uniform_at(model, sites, list(sites.sites), inputs, 60)
     compact(model, mask, inputs, sites)
     assert all(bool(kept.any()) for kept in mask.values())

@@ -6,7 +6,7 @@ from shrinkable import Net
 from torch import nn
 
 from scratchcard.networks.compact import compact
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 from scratchcard.networks.unread import REASON
 
 
@@ -62,7 +62,7 @@ def test_only_what_evaluation_reads_can_be_cut_and_what_reads_it_otherwise_goes_
     forward, parts, units, shapes = NETS[kind]
     with torch.random.fork_rng(devices=[]):
         model, x = Net(forward, **{name: make() for name, make in parts.items()}), torch.randn(4, 5)
-    sites = find_sites(model, x)
+    sites = read_sites(model, x)
     assert {name: len(sites[name]) for name in sites.ordinary} == units
     small = compact(model, {name: torch.arange(n) % 2 == 0 for name, n in units.items()}, x, sites).module
     for name, shape in shapes.items():
@@ -74,6 +74,6 @@ def test_only_what_evaluation_reads_can_be_cut_and_what_reads_it_otherwise_goes_
 def test_it_is_said_why():
     forward, parts, *_ = NETS["a head that only training runs"]
     model = Net(forward, **{name: make() for name, make in parts.items()})
-    kept = find_sites(model, torch.randn(4, 5)).kept
+    kept = read_sites(model, torch.randn(4, 5)).kept
     assert kept["aux"] == REASON
     assert "output of the network" in kept["classes"]

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from scratchcard.networks.forward import read_state, state_digest, with_state, write_state
+from scratchcard.networks.proved import find_sites
 from scratchcard.networks.scaling import Scaled, find_factors, scaling_factors
-from scratchcard.networks.sites import find_sites
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits
 from scratchcard.networks.weights import everything

@@ -19,7 +19,8 @@ from scratchcard.cli.rewind import rewind_from
 from scratchcard.cli.study import DataOptions, Settings, TaskName, numbers, seeds_of, study_of
 from scratchcard.cli.terminal import Terminal
 from scratchcard.networks.cost import cost
-from scratchcard.networks.sites import Site, Sites, find_sites
+from scratchcard.networks.site_table import percent
+from scratchcard.networks.sites import Site, Sites
 from scratchcard.study.budget import in_words
 from scratchcard.study.connectivity import Stability
 from scratchcard.study.notes import about_task
@@ -89,9 +90,9 @@ def inspect(
         console.print(table)
         prunable = sum(weight.size for weight in found if weight.prunable)
         total = sum(weight.size for weight in found)
-        console.print(
-            f"{prunable:,} of {total:,} weights can be pruned; density is counted over all {total:,}", highlight=False
-        )
+        single = method.units == "weights"
+        told = f"{prunable:,} of {total:,} weights can be pruned" if single else "weights go with units"
+        console.print(f"{told}; density is counted over all {total:,}", highlight=False)
     _units(console, study.task)
     model = study.task.at_start(0)
     price = cost(model, study.task.example_inputs())
@@ -120,12 +121,13 @@ def inspect(
 def _units(console: Console, task: Task) -> None:
     """The sites where whole units can be removed, what goes with them, and what is kept whole, and why."""
     try:
-        found = find_sites(task.fresh(0), task.example_inputs())
+        found = task.sites
     except ValueError as error:  # weights can be cut all the same
         console.print(f"no units can be removed: {error}", highlight=False, markup=False)
         return
     console.print("units that can be removed, by site:", highlight=False)
     _table(console, "shared with", [(s.name, len(s), s.layers[1:]) for s in found.sites.values() if _is_own(found, s)])
+    console.print(f"{percent(found.share)} of all parameters lie in these units", highlight=False)
     if found.choices:
         console.print("channels that single readers of a stream can do without, where named:", highlight=False)
         _table(console, "read by", [(name, len(found[name]), c.readers) for name, c in found.choices.items()])

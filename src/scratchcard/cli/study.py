@@ -19,12 +19,13 @@ from scratchcard.methods import METHODS
 from scratchcard.methods.ticket import Method
 from scratchcard.row import Rows
 from scratchcard.study.limits import check_workers
-from scratchcard.study.named import named_study, with_recipe
+from scratchcard.study.named import named_study, with_names, with_recipe
 from scratchcard.study.study import Study, cores
 from scratchcard.training.recipe import Recipe
 from scratchcard.words import unknown
 
 _FIELDS = [field.name for field in fields(Recipe)]
+_NAMES = ("keep", "only")
 
 TaskName = Annotated[
     str,
@@ -36,7 +37,12 @@ TaskName = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help=f"Override a recipe field: {', '.join(_FIELDS)}."),
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help=f"Override a recipe field: {', '.join(_FIELDS)}; or what every method keeps whole, or cuts alone, by "
+        "names that inspect prints: keep=conv1,output, only=*:heads.",
+    ),
 ]
 
 DataOptions = Annotated[
@@ -84,6 +90,7 @@ def study(
     asked = _asked(
         study_of(task, set_, data), seeds, rounds, methods, controls, control_levels, margin, primary, measure
     )
+    asked = with_names(asked, _settings(set_)[1])  # of the methods that were asked for by label, too
     asked = replace(asked, store=store, command=shlex.join(["scratchcard", *sys.argv[1:]]))
     if dry_run:
         say(f"{asked.task.data.describe()}\n{asked.plan().describe(workers)}")
@@ -105,10 +112,25 @@ def end_of(*studies: Rows) -> None:
 
 def study_of(task: str, settings: list[str] | None, data: list[str] | None) -> Study:
     """The study that TASK and the options --set and --data stand for."""
-    for text in settings or []:
+    recipe, names = _settings(settings)
+    return with_names(with_recipe(named_study(task, options_of("--data", data)), recipe), names)
+
+
+def _settings(given: list[str] | None) -> tuple[dict[str, str], dict[str, str]]:
+    """What --set says of the recipe, and of what methods keep or cut.
+
+    Raises:
+        ValueError: one without an equals sign, a name given twice, or one that is of neither.
+    """
+    for text in given or []:
         if "=" not in text:
-            raise ValueError(f"--set takes FIELD=VALUE, got {text!r}; " + unknown("recipe field", text, _FIELDS))
-    return with_recipe(named_study(task, options_of("--data", data)), options_of("--set", settings))
+            raise ValueError(f"--set takes FIELD=VALUE, got {text!r}; " + unknown("field", text, [*_FIELDS, *_NAMES]))
+    found = options_of("--set", given)
+    for name in found:
+        if name not in (*_FIELDS, *_NAMES):
+            raise ValueError(unknown("field", name, [*_FIELDS, *_NAMES]))
+    names = {name: text for name, text in found.items() if name in _NAMES}
+    return {name: text for name, text in found.items() if name not in _NAMES}, names
 
 
 def options_of(option: str, given: list[str] | None) -> dict[str, str]:
@@ -169,9 +191,9 @@ def _method(label: str, like: Any) -> Method:
     shared = {name: getattr(like, name) for name in ("rounds", "rate", "keep", "also") if hasattr(like, name)}
     method: Any = METHODS[label]
     if method.units != getattr(like, "units", "weights"):
-        # names and kinds of weights are not those of sites
-        one_rate = isinstance(shared.get("rate"), float)
-        shared = {name: value for name, value in shared.items() if name == "rounds" or (name == "rate" and one_rate)}
+        # rates of kinds of weights are not those of sites, nor is there more to cut than units
+        wrong = {"also", *(() if isinstance(shared.get("rate"), float) else ("rate",))}
+        shared = {name: value for name, value in shared.items() if name not in wrong}
     return replace(method, **{name: value for name, value in shared.items() if hasattr(method, name)})
 
 

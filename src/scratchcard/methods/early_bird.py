@@ -90,9 +90,9 @@ class EarlyBird(CutsUnits):
     least: float = 1
     """Units that each site keeps at least: a number from 1, or below 1 a share."""
     keep: tuple[str, ...] = ()
-    """Names or patterns of sites to keep whole."""
+    """What to keep whole: names that `inspect` prints - of sites, layers, weights, kinds of weights - or patterns."""
     only: tuple[str, ...] = ()
-    """Names or patterns of sites: all else is kept whole."""
+    """Names likewise: all else is kept whole. Choices and branches go by their own names alone."""
 
     origin = Origin(weights="trained", resumes=True)
 
@@ -274,6 +274,11 @@ class EarlyBird(CutsUnits):
 
     def _detector(self, reading: str) -> EarlyBirdDetector:
         return EarlyBirdDetector(self.epsilon, self.patience, reading)
+
+    def cuts(self, task: Task) -> tuple[str, ...]:
+        """The sites of the task's network that it may cut: those whose units have scaling factors."""
+        factors = self._factors(task)
+        return (*factors.norms, *factors.gated)
 
     def _factors(self, task: Task) -> Factors:
         """Where the scaling factors of the task's network are.

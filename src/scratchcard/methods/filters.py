@@ -7,7 +7,6 @@ random are the three criteria of the latter's lottery comparison.
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -29,6 +28,7 @@ from scratchcard.methods.units import (
     kept_sentence,
     left_of,
     share_cut,
+    sites_called,
 )
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits, unit_magnitudes
@@ -51,15 +51,15 @@ class FilterPruning(CutsUnits):
     """The norm of a unit's weights that says what it is worth; "random": nothing does."""
     rounds: int = field(default=1, metadata={"identity": False})
     rate: float | Mapping[str, float] | tuple[tuple[str, float], ...] = 0.5
-    """Share of the units left that a level cuts, in every site; or per pattern of sites, e.g. {"stage1.*": 0.6,
-    "stage2.*": 0.3}: the first that fits counts, and sites that none fits are kept whole. Kept as pairs, since their
-    order matters."""
+    """Share of the units left that a level cuts, in every site; or per name or pattern as of `only`, e.g.
+    {"stage1.*": 0.6, "stage2.*": 0.3}: the first that fits counts, and sites that none fits are kept whole. Kept as
+    pairs, since their order matters."""
     smallest: bool = False
     """Keep the filters with the smallest norm instead: does the criterion know anything?"""
     keep: tuple[str, ...] = ()
-    """Names or patterns of sites to keep whole."""
+    """What to keep whole: names that `inspect` prints - of sites, layers, weights, kinds of weights - or patterns."""
     only: tuple[str, ...] = ()
-    """Names or patterns of sites: all else is kept whole."""
+    """Names likewise: all else is kept whole. Choices and branches go by their own names alone."""
     fine_tune_lr: float | None = None
     """The constant rate of fine-tuning; None: the last one of the recipe's schedule."""
     fine_tune_steps: int | None = None
@@ -93,7 +93,7 @@ class FilterPruning(CutsUnits):
 
     def densities(self, task: Task) -> list[float]:
         """Density at every level, exact: how many weights are left depends on the counts, not on which units go."""
-        sizes = {name: (len(task.sites[name]),) for name in self._cuts(task, 1)}
+        sizes = {name: (len(task.sites[name]),) for name in self._shares(task, 1)}
         mask_of = lambda keep: select(random_scores(_ones(sizes), 0), keep, _ones(sizes))  # noqa: E731
         return [1.0, *(density_of(task, mask_of(self._keeps(task, at))) for at in range(1, self.rounds + 1))]
 
@@ -103,7 +103,7 @@ class FilterPruning(CutsUnits):
         Raises:
             ValueError: as said.
         """
-        self._cuts(task, 1)
+        self._shares(task, 1)
         fine_tuning(recipe, self.fine_tune_lr, self.fine_tune_steps)
 
     def find(self, task: Task, recipe: Recipe, seed: int, train: Train) -> Iterator[Ticket]:
@@ -132,6 +132,10 @@ class FilterPruning(CutsUnits):
         """Units that each site keeps at a level: its rate says so."""
         return self._keeps(task, level)
 
+    def cuts(self, task: Task) -> tuple[str, ...]:
+        """The sites of the task's network that it cuts."""
+        return tuple(self._shares(task, 1))
+
     def _scores(self, task: Task, end: State, whole: Scores, chance: int) -> Scores:
         if self.criterion == "random":
             return random_scores(whole, chance)
@@ -140,7 +144,7 @@ class FilterPruning(CutsUnits):
         found = unit_magnitudes(task.sites, powers)
         return {name: -found[name] if self.smallest else found[name] for name in whole}
 
-    def _cuts(self, task: Task, level: int) -> dict[str, Fraction]:
+    def _shares(self, task: Task, level: int) -> dict[str, Fraction]:
         """Site -> share of its units cut at a level.
 
         Raises:
@@ -149,18 +153,16 @@ class FilterPruning(CutsUnits):
         chosen = cuttable_sites("FilterPruning", task, self.keep, self.only)
         if isinstance(self.rate, int | float):
             return dict.fromkeys(chosen, share_cut(self.rate, level))
-        by_pattern = dict(self.rate)
-        idle = [pattern for pattern in by_pattern if not any(fnmatch.fnmatchcase(name, pattern) for name in chosen)]
+        rates = dict(self.rate)
+        meant = sites_called(task, rates)
+        idle = [name for name, sites in meant.items() if not sites & set(chosen)]
         if idle:
-            raise ValueError(f"FilterPruning has rates for {', '.join(idle)}, but the sites are: {', '.join(chosen)}")
-        rates = {
-            name: next((rate for pattern, rate in by_pattern.items() if fnmatch.fnmatchcase(name, pattern)), None)
-            for name in chosen
-        }
-        return {name: share_cut(rate, level) for name, rate in rates.items() if rate is not None}
+            raise ValueError(f"FilterPruning has rates for {', '.join(idle)}, but what it cuts is: {', '.join(chosen)}")
+        first = {site: next((rate for name, rate in rates.items() if site in meant[name]), None) for site in chosen}
+        return {site: share_cut(rate, level) for site, rate in first.items() if rate is not None}
 
     def _keeps(self, task: Task, level: int) -> dict[str, int]:
-        return {name: max(1, left_of(len(task.sites[name]), cut)) for name, cut in self._cuts(task, level).items()}
+        return {name: max(1, left_of(len(task.sites[name]), cut)) for name, cut in self._shares(task, level).items()}
 
 
 def _ones(sizes: Mapping[str, tuple[int, ...]]) -> Scores:

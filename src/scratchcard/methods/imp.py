@@ -21,7 +21,7 @@ from scratchcard.masks.schedule import Share, rounds
 from scratchcard.masks.select import inverted, select
 from scratchcard.methods.levels import Rate, check_rates, cuttable, densities, keeps
 from scratchcard.methods.ticket import Dense, End, Ticket, Train
-from scratchcard.methods.units import cuttable_sites, fine_tuning
+from scratchcard.methods.units import cuttable_sites, fine_tuning, weights_of_units
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits, unit_magnitudes
 from scratchcard.networks.weights import Weight, everything, whole
@@ -78,11 +78,12 @@ class IMP:
     one_shot: bool = False
     """Reach every level in one step from the trained dense network, at the same densities."""
     keep: tuple[str, ...] = ()
-    """Names, patterns or kinds of weights to keep whole: ("output", "*.shortcut.*")."""
+    """What to keep whole: names that `inspect` prints - of sites, layers, weights, kinds of weights - or patterns:
+    ("output", "*.shortcut.*")."""
     also: tuple[str, ...] = ()
     """Names or patterns of weights to cut although scratchcard would keep them."""
     only: tuple[str, ...] = ()
-    """Names, patterns or kinds of weights: all else is kept whole, e.g. ("conv",) (Frankle & Carbin 2019, App. H.6)."""
+    """Names likewise: all else is kept whole, e.g. ("conv",) (Frankle & Carbin 2019, App. H.6)."""
     criterion: str = "large_final"
     """How trained weights are ranked: a key of `masks.criteria.CRITERIA`, or "random"."""
     between: Between = "rewind"
@@ -178,7 +179,7 @@ class IMP:
         """Units that each site keeps at a level, where units are cut."""
         if self.units == "weights":
             return None
-        *_, keep = self._keeps_of_units(task, cuttable_sites("IMP", task, self.keep, self.only), level)
+        *_, keep = self._keeps_of_units(task, self._sites(task), level)
         return keep
 
     def check(self, task: Task, recipe: Recipe) -> None:
@@ -247,7 +248,7 @@ class IMP:
 
     def _find_channels(self, task: Task, recipe: Recipe, seed: int, train: Train) -> Iterator[Ticket]:
         """The same search over whole units, every training in the small form of its level."""
-        sites, cuttable = task.sites, cuttable_sites("IMP", task, self.keep, self.only)
+        sites, cuttable = task.sites, self._sites(task)
         within = {name: torch.ones(len(sites[name]), dtype=torch.bool) for name in cuttable}
         dense = Ticket(None, seed, 0, MaskedWeights(everything(task.fresh(0))), ())
         *_, end = [snapshot.state() for snapshot in train(dense, sorted(self.dense_steps(recipe)))]
@@ -274,7 +275,7 @@ class IMP:
     def _densities_of_channels(self, task: Task) -> list[float]:
         """Exact beforehand: how many weights are left depends on the counts of the sites, not on which units go."""
         sites, weights = task.sites, everything(task.fresh(0))
-        chosen = cuttable_sites("IMP", task, self.keep, self.only)
+        chosen = self._sites(task)
         found = [1.0]
         for keep in self._keeps_of_units(task, chosen, self.rounds):
             mask = {name: torch.arange(len(sites[name])) < keep[name] for name in chosen}
@@ -294,9 +295,15 @@ class IMP:
         """What it would cut in this task's network and what not, and why.
 
         Raises:
-            ValueError: none of the rates is for a kind of weight that this network has, or a pattern fits nothing.
+            ValueError: none of the rates is for a kind of weight that this network has, or a name fits nothing.
         """
+        if self.units == "channels":
+            return weights_of_units(task, self._sites(task))
         return cuttable("IMP", task, self.rate, self.keep, self.also, self.only)
+
+    def _sites(self, task: Task) -> tuple[str, ...]:
+        """The sites that it cuts, where it cuts units."""
+        return cuttable_sites("IMP", task, self.keep, self.only)
 
     def _start(self, level: int, recipe: Recipe) -> Dense | End:
         if not self.origin.trained:

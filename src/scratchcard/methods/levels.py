@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import get_args
 
 from scratchcard.masks.schedule import SHARES, rounds
-from scratchcard.networks.weights import Kind, Weight, list_weights
+from scratchcard.networks.named import Names
+from scratchcard.networks.weights import Kind, Weight, everything, list_weights, weights_called
 from scratchcard.training.task import Task
 from scratchcard.words import unknown
 
@@ -51,26 +51,24 @@ def cuttable(
         who: the method, for sentences.
         task: gives the network.
         rate: kinds without a rate are kept whole.
-        keep: names, patterns or kinds to keep whole.
-        also: names or patterns to cut although scratchcard would keep them.
-        only: names, patterns or kinds: all else is kept whole; () for no such limit.
+        keep: what to keep whole: names of weights, layers or sites, patterns of these, or kinds.
+        also: names, likewise, to cut although scratchcard would keep them.
+        only: names, likewise: all else is kept whole; () for no such limit.
 
     Raises:
-        ValueError: a pattern that fits nothing, or nothing is left to cut.
+        ValueError: a name that fits nothing, or nothing is left to cut.
     """
-    found = list_weights(task.fresh(0), task.example_inputs(), keep, also)
-    idle = [pattern for pattern in only if not any(_fits(weight, pattern) for weight in found)]
-    if idle:
-        raise ValueError(
-            f"{who} is to cut only {', '.join(only)}, but no weight is called or of kind "
-            f"{', '.join(map(repr, idle))}; the weights are: "
-            + ", ".join(f"{weight.name} ({weight.kind})" for weight in found)
-        )
+
+    def more() -> Names:
+        return _sites_in_weights(task)
+
+    found = list_weights(task.fresh(0), task.example_inputs(), keep, also, more)
+    within = weights_called(found, only, more)
 
     def limited(weight: Weight) -> Weight:
         if not weight.prunable:
             return weight
-        if only and not any(_fits(weight, pattern) for pattern in only):
+        if only and weight.name not in within:
             return replace(weight, prunable=False, reason="not among the method's `only`")
         if isinstance(rate, Mapping) and weight.kind not in rate:
             return replace(weight, prunable=False, reason=f"the method has no rate for kind {weight.kind!r}")
@@ -111,5 +109,19 @@ def densities(found: Sequence[Weight], levels: Iterator[Keep]) -> list[float]:
     return [1.0, *((fixed + (keep if isinstance(keep, int) else sum(keep.values()))) / total for keep in levels)]
 
 
-def _fits(weight: Weight, pattern: str) -> bool:
-    return pattern == weight.kind or fnmatch.fnmatchcase(weight.name, pattern)
+def _sites_in_weights(task: Task) -> Names:
+    """The network's sites by the weights of their layers: of heads their projections, of a choice those that read it.
+
+    None where the network's units cannot be read: its weights have their own names.
+    """
+    try:
+        sites = task.sites.sites.values()
+    except ValueError:
+        return Names({})
+    weights = everything(task.fresh(0))
+    return Names(
+        {
+            site.name: [name for name in weights if any(f"{name}.".startswith(f"{layer}.") for layer in site.layers)]
+            for site in sites
+        }
+    )

@@ -77,9 +77,9 @@ class Slimming(CutsUnits):
     least: float = 1
     """Units that each site keeps at least: a number from 1, or below 1 a share."""
     keep: tuple[str, ...] = ()
-    """Names or patterns of sites to keep whole."""
+    """What to keep whole: names that `inspect` prints - of sites, layers, weights, kinds of weights - or patterns."""
     only: tuple[str, ...] = ()
-    """Names or patterns of sites: all else is kept whole."""
+    """Names likewise: all else is kept whole. Choices and branches go by their own names alone."""
     fine_tune_lr: float | None = None
     """The constant rate of fine-tuning; None: the last one of the recipe's schedule."""
     fine_tune_steps: int | None = None
@@ -166,6 +166,11 @@ class Slimming(CutsUnits):
         """One training under the penalty; of several passes each level's, and the fine-tuning between them."""
         between = fine_tuning(recipe, self.fine_tune_lr, self.fine_tune_steps)["steps"]
         return level * recipe.steps + (level - 1) * between if self.passes else recipe.steps
+
+    def cuts(self, task: Task) -> tuple[str, ...]:
+        """The sites of the task's network that it may cut: those whose units have scaling factors."""
+        factors = self._factors(task)
+        return (*factors.norms, *factors.gated)
 
     def _factors(self, task: Task) -> Factors:
         """Where the scaling factors of the task's network are.

@@ -51,9 +51,9 @@ class SoftFilterPruning(CutsUnits):
     every: int | None = None
     """Steps between two times that filters are set to zero; None: an epoch."""
     keep: tuple[str, ...] = ()
-    """Names or patterns of sites to keep whole."""
+    """What to keep whole: names that `inspect` prints - of sites, layers, weights, kinds of weights - or patterns."""
     only: tuple[str, ...] = ()
-    """Names or patterns of sites: all else is kept whole."""
+    """Names likewise: all else is kept whole. Choices and branches go by their own names alone."""
     fine_tune_lr: float | None = None
     """The constant rate of fine-tuning; None: the last one of the recipe's schedule."""
     fine_tune_steps: int | None = None
@@ -78,7 +78,7 @@ class SoftFilterPruning(CutsUnits):
     def densities(self, task: Task) -> list[float]:
         """Density at every level, exact."""
         cuts = [share_cut(self.rate, level) for level in range(1, self.rounds + 1)]
-        return planned_densities(task, self._sites(task), cuts)
+        return planned_densities(task, self.cuts(task), cuts)
 
     def check(self, task: Task, recipe: Recipe) -> None:
         """Refuse a network without units that could be cut, or a recipe that fine-tuning does not fit.
@@ -86,12 +86,12 @@ class SoftFilterPruning(CutsUnits):
         Raises:
             ValueError: as said.
         """
-        self._sites(task)
+        self.cuts(task)
         self._changes(recipe)
 
     def find(self, task: Task, recipe: Recipe, seed: int, train: Train) -> Iterator[Ticket]:
         """Search for each level in turn, and yield its ticket."""
-        sites, chosen = task.sites, self._sites(task)
+        sites, chosen = task.sites, self.cuts(task)
         changes, start_step = self._changes(recipe)
         now = clock(recipe.device)
         lost: Exception | None = None
@@ -131,9 +131,10 @@ class SoftFilterPruning(CutsUnits):
     def widths(self, task: Task, level: int) -> dict[str, int]:
         """Units that each site keeps at a level: the rate says so."""
         cut = share_cut(self.rate, level)
-        return {name: max(1, left_of(len(task.sites[name]), cut)) for name in self._sites(task)}
+        return {name: max(1, left_of(len(task.sites[name]), cut)) for name in self.cuts(task)}
 
-    def _sites(self, task: Task) -> tuple[str, ...]:
+    def cuts(self, task: Task) -> tuple[str, ...]:
+        """The sites of the task's network that it may cut."""
         return cuttable_sites("SoftFilterPruning", task, self.keep, self.only)
 
     def _changes(self, recipe: Recipe) -> tuple[dict[str, object], int]:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import fnmatch
+from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from math import ceil, floor
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from scratchcard.masks.select import select
 from scratchcard.methods.levels import check_rounds
 from scratchcard.methods.ticket import Arm
-from scratchcard.networks.compact import compact
 from scratchcard.networks.cost import cost
+from scratchcard.networks.named import Names, fits, meant
 from scratchcard.networks.scaling import Factors, find_factors
-from scratchcard.networks.sites import Sites
+from scratchcard.networks.site_table import short
 from scratchcard.networks.units import SmallUnits
-from scratchcard.networks.weights import Weight, everything, list_weights
+from scratchcard.networks.weights import Kind, Weight, everything, list_weights
 from scratchcard.row import Origin
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.task import Task
@@ -31,7 +32,7 @@ _TUNED = 4
 """Fine-tuning takes a quarter of the training: 40 of 160 epochs (Liu et al. 2019, Rethinking, released code)."""
 
 
-class CutsUnits:
+class CutsUnits(ABC):
     """What every method says of itself that cuts whole units of a trained network and hands on its weights."""
 
     units = "channels"
@@ -53,13 +54,34 @@ class CutsUnits:
         """Not known beforehand."""
         return None
 
+    @abstractmethod
+    def cuts(self, task: Task) -> Collection[str]:
+        """The sites of the task's network that it may cut."""
+
     def weights(self, task: Task) -> list[Weight]:
-        """The weights of the network: it cuts none by itself, they go with their units."""
-        reason = "goes with the units it belongs to"
-        return [
-            replace(weight, prunable=False, reason=reason)
-            for weight in list_weights(task.fresh(0), task.example_inputs(), (), ())
-        ]
+        """The weights of the network: it cuts none by itself, they go with their units; of which sites is said."""
+        return weights_of_units(task, self.cuts(task))
+
+
+def weights_of_units(task: Task, cut: Collection[str]) -> list[Weight]:
+    """The weights of a network of which whole units are cut: none goes by itself, and each says with what it goes.
+
+    Args:
+        task: gives the network.
+        cut: the sites that may be cut.
+    """
+    going: dict[str, list[str]] = defaultdict(list)
+    for site in cut:
+        for name in {name for unit in task.sites[site].units for name in unit}:
+            going[name].append(site)
+
+    def why(name: str) -> str:
+        return f"goes with units of {short(going[name], cut)}" if name in going else "none of its units is to be cut"
+
+    return [
+        replace(weight, prunable=False, reason=why(weight.name))
+        for weight in list_weights(task.fresh(0), task.example_inputs(), (), ())
+    ]
 
 
 def cuttable_sites(
@@ -67,39 +89,68 @@ def cuttable_sites(
 ) -> tuple[str, ...]:
     """The sites of the task's network that a method may cut.
 
-    Channels, neurons and feed-forward neurons always; attention heads where the network really runs with fewer of them,
-    which only trying shows; whole branches and choices for one consumer where they are asked for.
+    Channels, neurons, feed-forward neurons and attention heads always; whole branches and choices for one consumer
+    where they are asked for.
 
     Args:
         who: the method, for sentences.
         task: gives the network.
-        keep: names or patterns of sites to keep whole.
-        only: names or patterns: all else is kept whole; () for no such limit.
+        keep: names of what is to be kept whole, see `sites_called`; whatever fits a pattern.
+        only: likewise: all else is kept whole; () for no such limit. Branches and choices go by their own names alone.
         choices: whether channels are also chosen for one consumer alone (pre-activation networks, DenseNets).
 
     Raises:
-        ValueError: the network cannot be read, a pattern fits no site, or nothing is left to cut.
+        ValueError: the network cannot be read, a name fits nothing, or nothing is left to cut.
     """
     sites = task.sites
-    idle = [one for one in (*keep, *only) if not any(fnmatch.fnmatchcase(name, one) for name in sites.sites)]
-    if idle:
-        raise ValueError(f"no site is called {', '.join(idle)}; the sites are: {', '.join(sites.sites)}")
+    stays = set().union(*sites_called(task, keep, keeping=True).values())
+    goes = set().union(*sites_called(task, only).values())
     special = {*sites.branches, *(() if choices else sites.choices)}
-    asked = [name for name in sites.sites if (_fits(name, only) if only else name not in special)]
-    chosen = [name for name in asked if not _fits(name, keep)]
-    heads = [name for name in chosen if name in sites.heads]
-    stuck = set(heads) - set(_removable(task, sites, heads))
-    if only and stuck:
-        raise ValueError(
-            f"{who} is to cut heads of {', '.join(sorted(stuck))}, but the network's code computes their size or "
-            "number from others, so that it cannot run with fewer; take them from the tensors, or leave them out of "
-            "`only`"
-        )
-    chosen = [name for name in chosen if name not in stuck]
+    asked = [name for name in sites.sites if (name in goes if only else name not in special)]
+    chosen = [name for name in asked if name not in stays]
     if not chosen:
-        why = "; ".join(f"{layer}: {reason}" for layer, reason in sites.kept.items())
-        raise ValueError(f"{who} finds no unit that it could cut in this network ({why or 'all are named in `keep`'})")
+        limits = " and ".join(f"{field}={tuple(to)!r}" for field, to in (("keep", keep), ("only", only)) if to)
+        why = [f"{limits} leaves none of {short(list(sites.sites), ())}"] if limits and sites.sites else []
+        why += [f"{layer}: {reason}" for layer, reason in sites.kept.items()]
+        raise ValueError(f"{who} finds no unit that it could cut in this network ({'; '.join(why) or 'it has none'})")
     return tuple(chosen)
+
+
+def sites_called(task: Task, entries: Collection[str], keeping: bool = False) -> dict[str, set[str]]:
+    """The sites that each of some names stands for.
+
+    A site's own name, that of a layer or weight with outputs among its units, a kind of such weights, or a pattern. Who
+    names a layer to be cut means its channels for all who read them, so choices and branches have to be named.
+
+    Args:
+        task: gives the network.
+        entries: as a person gave them.
+        keeping: a pattern stands for all that fits it in any way, and a branch is kept for each of its layers.
+
+    Raises:
+        ValueError: one that fits nothing.
+    """
+    if not entries:
+        return {}
+    sites = task.sites
+    among = [name for name in sites.sites if name not in sites.choices and (keeping or name not in sites.branches)]
+    weights: dict[str, set[str]] = {name: set() for name in sites.outputs}
+    for name in among:
+        for unit in sites[name].units:
+            for weight in unit.keys() & weights.keys():
+                if name in sites.branches or sites.outputs[weight] in unit[weight]:
+                    weights[weight].add(name)
+    layers: dict[str, set[str]] = defaultdict(set)
+    for weight, of in weights.items():
+        if layer := weight.rpartition(".")[0]:
+            layers[layer] |= of
+    sorts = [Names({name: [name] for name in sites.sites}), Names(layers), Names(weights)]
+    if any(entry in get_args(Kind) for entry in entries) or not all(fits(entry, sorts) for entry in entries):
+        kinds: dict[str, set[str]] = defaultdict(set)
+        for weight in list_weights(task.fresh(0), task.example_inputs()):
+            kinds[weight.kind] |= weights.get(weight.name, set())
+        sorts.append(Names(kinds, patterns=False))
+    return meant(entries, sorts, every=keeping)
 
 
 def factors_of(who: str, task: Task, keep: Collection[str], only: Collection[str]) -> Factors:
@@ -303,25 +354,3 @@ def check_fine_tuning(who: str, lr: float | None, steps: int | None) -> None:
         raise ValueError(f"{who}'s fine_tune_lr must be a positive number, got {lr}")
     if steps is not None and steps < 1:
         raise ValueError(f"{who}'s fine_tune_steps must be at least 1, got {steps}")
-
-
-def _removable(task: Task, sites: Sites, heads: list[str]) -> list[str]:
-    """The sites of heads that the network runs without one of."""
-
-    def runs(names: list[str]) -> bool:
-        masks = {name: torch.arange(len(sites[name])) > 0 for name in names}
-        if any(len(sites[name]) < 2 for name in names):
-            return False
-        try:
-            compact(task.fresh(0), masks, task.example_inputs(), sites, proof="weights")
-        except ValueError:
-            return False
-        return True
-
-    if not heads or runs(heads):
-        return heads
-    return [name for name in heads if runs([name])]
-
-
-def _fits(name: str, patterns: Collection[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

@@ -27,10 +27,10 @@ from scratchcard.networks.cuts import (
     with_whom,
 )
 from scratchcard.networks.forward import as_fits
-from scratchcard.networks.gate import Cut, Gate
+from scratchcard.networks.gate import Cut, Gate, Originals
 from scratchcard.networks.head_counts import AttributeEdits, FewerHeads, free_of_width, settled
 from scratchcard.networks.retold import retell, retell_attention
-from scratchcard.networks.sites import Sites, find_sites
+from scratchcard.networks.sites import Sites, read_sites
 from scratchcard.types import Tensors, UnitMask
 
 Proof = Literal["full", "weights"]
@@ -82,10 +82,10 @@ def compact(
             named); a mask that leaves a site, or together with others a tensor, nothing; the small network cannot run
             or be trained, or computes something else; or nothing can be shown of it.
     """
-    sites = sites or find_sites(model, example_inputs)
+    sites = sites or read_sites(model, example_inputs)
     check_unit_mask(sites, unit_mask)
     try:
-        return _compacted(model, unit_mask, example_inputs, sites, proof)
+        return compacted(model, unit_mask, example_inputs, sites, proof)
     except ValueError as refused:
         names = _to_blame(model, unit_mask, example_inputs, sites) if proof == "full" else []
         if not names:
@@ -100,7 +100,7 @@ def _to_blame(model: nn.Module, unit_mask: UnitMask, example_inputs: Tensors, si
 
     def works(names: list[str]) -> bool:
         try:
-            _compacted(model, {name: unit_mask[name] for name in names}, example_inputs, sites, "full")
+            compacted(model, {name: unit_mask[name] for name in names}, example_inputs, sites, "full")
         except ValueError:
             return False
         return True
@@ -119,7 +119,15 @@ def _to_blame(model: nn.Module, unit_mask: UnitMask, example_inputs: Tensors, si
     return names if names and (not rest or works(rest)) else []
 
 
-def _compacted(model: nn.Module, unit_mask: UnitMask, example_inputs: Tensors, sites: Sites, proof: Proof) -> Compacted:
+def compacted(
+    model: nn.Module,
+    unit_mask: UnitMask,
+    example_inputs: Tensors,
+    sites: Sites,
+    proof: Proof,
+    originals: Originals | None = None,
+) -> Compacted:
+    """As `compact`, of a mask that fits the sites; a refusal does not say which of them is to blame."""
     spec, cut = shrink_spec(sites, unit_mask), cut_branches(sites, unit_mask)
     lost = {name for branch in cut for name in branch.unit}
     if empty := [name for name, dims in spec.items() if name not in lost and not all(map(len, dims.values()))]:
@@ -141,7 +149,8 @@ def _compacted(model: nn.Module, unit_mask: UnitMask, example_inputs: Tensors, s
         for site, kept in unit_mask.items()
         if site in sites.heads and not bool(kept.all()) and not with_whom(sites, site, cut)
     }
-    gate = Gate(model, Cut(sites, unit_mask, spec, gone), example_inputs, redrawn=bool(fewer), full=proof == "full")
+    how = Cut(sites, unit_mask, spec, gone)
+    gate = Gate(originals or Originals(model), how, example_inputs, redrawn=bool(fewer), full=proof == "full")
     try:
         edits, error = settled(small, sites.heads, fewer, gate, _counts(sites, unit_mask, gone), fewest=proof == "full")
     except ValueError as refused:

@@ -8,9 +8,8 @@ the network itself while nothing is silenced, or another way of silencing is tak
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -36,8 +35,17 @@ ROUNDINGS = 8
 """An output this many roundings of 1 away is equal, however small its numbers: what cancels leaves noise."""
 
 
+_EXAMPLE, _DRAWN = "the example batch", "a drawn batch"
+_REDRAWN = "a drawn batch and redrawn weights"
+_LONGER = "a drawn batch of one example more and redrawn weights"
+
+
 class Different(ValueError):
-    """The small network computes something else, or cannot run."""
+    """The small network computes something else than the large one as it was silenced in one of several ways."""
+
+
+class Wrong(ValueError):
+    """The small network cannot run, or differs whatever it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +58,19 @@ class Cut:
     gone: Mapping[str, Gone]
 
     def references(self, large: nn.Module, batch: Tensors) -> Iterator[Callable[[], Reference]]:
-        """Ways to silence the large network, the fastest first; making one may fail with a ValueError."""
+        """Ways to silence the large network, the surest first; making one may fail with a ValueError."""
+        if not self.gone:  # what a branch adds is made 0 in a program alone, not by any weight
+            yield self.by_weights
         yield lambda: Graph(self.sites, self.unit_mask)
         yield lambda: Graph.again(large, self.sites, self.unit_mask, batch)
-        yield lambda: ByWeights(self.sites, self.unit_mask, self.spec, self.gone)
+
+    def by_weights(self) -> ByWeights:
+        """The model's own code, its reading weights 0.
+
+        Raises:
+            ValueError: a cut unit is read by something else.
+        """
+        return ByWeights(self.sites, self.unit_mask, self.spec, self.gone)
 
     @property
     def lost(self) -> set[str]:
@@ -61,13 +78,32 @@ class Cut:
         return {name for branch in self.gone.values() for name in branch.bare}
 
 
+class Originals:
+    """Copies of a large network in evaluation mode, made once for any number of gates."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._made: dict[tuple[bool, bool], nn.Module] = {}
+
+    def copy(self, precise: bool, redrawn: bool) -> nn.Module:
+        """One in float64 or in its own types, with its own weights or with others."""
+        if (precise, redrawn) not in self._made:
+            made = _prepared(self.copy(precise, False) if redrawn else self._model, precise)
+            if redrawn:
+                redraw(made)
+            self._made[precise, redrawn] = made
+        return self._made[precise, redrawn]
+
+
 @dataclass
 class _Ground:
     """A copy of the large network in one type, and a way to silence it."""
 
-    large: nn.Module
+    originals: Originals
     reference: Reference
     precise: bool
+    wanted: dict[str, list[Tensor]] = field(default_factory=dict)
+    """Look -> what the silenced network gives."""
 
     @property
     def limit(self) -> float:
@@ -77,104 +113,139 @@ class _Ground:
     def noise(self) -> float:
         return ROUNDINGS * torch.finfo(torch.float64 if self.limit == TOLERANCE else torch.float32).eps
 
-    @functools.cached_property
+    @property
+    def large(self) -> nn.Module:
+        return self.originals.copy(self.precise, redrawn=False)
+
+    @property
     def redrawn(self) -> nn.Module:
-        """The large network with other weights."""
-        other = copy.deepcopy(self.large)
-        redraw(other)
-        return other
+        return self.originals.copy(self.precise, redrawn=True)
 
 
 class Gate:
     """Compares small networks made in one way; what the large one gives is calculated once."""
 
-    def __init__(self, model: nn.Module, cut: Cut, example_inputs: Tensors, redrawn: bool, full: bool) -> None:
+    def __init__(self, originals: Originals, cut: Cut, example_inputs: Tensors, redrawn: bool, full: bool) -> None:
         """Make it ready.
 
         Args:
-            model: the large network; it is not touched.
+            originals: of the large network.
             cut: how the small ones are made.
             example_inputs: one batch.
             redrawn: compare with other weights too.
-            full: ask of the reference that it is the model first; try another number of examples, and training mode.
+            full: and on another number of examples, and in training mode.
         """
-        self._model, self._cut, self._inputs = model, cut, example_inputs
+        self._originals, self._cut, self._inputs = originals, cut, example_inputs
         self._redrawn, self._full = redrawn or full, full
-        self._wanted: dict[tuple[int, str], list[Tensor]] = {}
+        self._told = ""
+        """Why the network could not be silenced, as far as it could not."""
+        self._found: list[_Ground] = []
+        self._waiting = self._grounds()
 
     def __call__(self, small: nn.Module) -> float:
         """The largest difference of an output, relative to its largest finite number.
 
         Raises:
-            ValueError: the small network cannot run, they differ, or nothing is shown by what they give.
+            ValueError: the small network cannot run, they differ, nothing is shown by what they give, or there is
+                nothing to compare with.
         """
+        refused: Different | None = None
         with torch.random.fork_rng(devices=[]):
-            if not self._full and "_ground" not in vars(self):
+            for ground in self._every_ground():
                 try:
-                    return self._compared(self._first, small)
-                except (RuntimeError, Different):  # the small one's fault, or that of the graph, which is found out now
-                    pass
-            return self._compared(self._ground, small)
-
-    @functools.cached_property
-    def _first(self) -> _Ground:
-        return _Ground(_prepared(self._model, True), Graph(self._cut.sites, self._cut.unit_mask), True)
-
-    @functools.cached_property
-    def _ground(self) -> _Ground:
-        """The first way to silence the network that is the network itself while nothing is silenced."""
-        told = ""
-        for precise in (True, False):
-            large = _prepared(self._model, precise)
-            batch = as_fits(self._inputs, large)
-            try:
-                own = _ran(lambda: leaves(call(large, batch)))  # noqa: B023 - called at once
-            except Exception as error:  # a network with types written into it, most of all; of any kind
-                told = told or f"the network itself cannot run in float{64 if precise else 32} ({_short(error)})"
-                continue
-            for make in self._cut.references(large, batch):
-                try:
-                    ground = _Ground(large, make(), precise)
-                    same = _ran(lambda: ground.reference.outputs(large, batch, silent=False))  # noqa: B023
-                except Exception as error:  # of any kind: the graph in another type than it was made in
-                    told = told or _short(error)
-                    continue
-                gap = _difference(own, same, ground.noise)
-                if gap <= (TOLERANCE if precise else TOLERANCE_SINGLE):
-                    return ground
-                told = f"what torch.export makes of it differs from it by {gap:.2g}"
+                    return self._compared(ground, small)
+                except Different as error:  # or this way of silencing is none for this network, which another shows
+                    refused = refused or error
+        if refused is not None:
+            raise refused
         raise ValueError(
             "it cannot be shown that the small network computes what the silenced one does, since the network could "
-            f"not be silenced to compare with: with nothing silenced yet, {told}. The small network may be right; the "
-            "comparison is at fault"
+            f"not be silenced to compare with: with nothing silenced yet, {self._told}. The small network may be "
+            "right; the comparison is at fault"
         )
 
+    def _every_ground(self) -> Iterator[_Ground]:
+        """Those that were made before, then others."""
+        yield from self._found
+        for ground in self._waiting:
+            self._found.append(ground)
+            yield ground
+
+    def _grounds(self) -> Iterator[_Ground]:
+        """The ways to silence the network that are the network itself while nothing is silenced."""
+        for precise in (True, False):
+            large = self._originals.copy(precise, redrawn=False)
+            batch, own, some = as_fits(self._inputs, large), None, False
+            for make in self._cut.references(large, batch):
+                try:
+                    ground = _Ground(self._originals, make(), precise)
+                    if not ground.reference.itself:
+                        own = _ran(lambda: leaves(call(large, batch))) if own is None else own  # noqa: B023
+                        same = _ran(lambda: ground.reference.outputs(large, batch, silent=False))  # noqa: B023
+                        gap = _difference(own, same, ground.noise)
+                        if not gap <= (TOLERANCE if precise else TOLERANCE_SINGLE):
+                            self._told = f"what torch.export makes of it differs from it by {gap:.2g}"
+                            continue
+                    self._wanted(ground, _EXAMPLE, large, batch)
+                except Exception as error:  # of any kind: a network, or a graph, with types written into it
+                    self._told = self._told or _short(error)
+                    continue
+                some = True
+                yield ground
+                if not ground.reference.itself:  # another program shows nothing more
+                    return
+            if some:  # nor do fewer digits
+                return
+
+    def _wanted(self, ground: _Ground, look: str, large: nn.Module, batch: Tensors) -> list[Tensor]:
+        """What the silenced network gives."""
+        if look not in ground.wanted:
+            ground.wanted[look] = _ran(lambda: ground.reference.outputs(large, batch))
+        return ground.wanted[look]
+
     def _compared(self, ground: _Ground, small: nn.Module) -> float:
-        little, worst = _prepared(small, ground.precise), 0.0
-        given = as_fits(self._inputs, ground.large)
-        shown: list[bool] = []
-        looks = [("the example batch", given, False), ("a drawn batch", _drawn(given), False)]
-        looks += [("a drawn batch and redrawn weights", _drawn(given), True)] if self._redrawn else []
-        for words, batch, redrawn in looks:
-            large = ground.redrawn if redrawn else ground.large
-            if redrawn:
+        little, given = _prepared(small, ground.precise), as_fits(self._inputs, ground.large)
+        wanted = self._wanted(ground, _EXAMPLE, ground.large, given)
+        worst = self._look(little, given, wanted, ground, f"on {_EXAMPLE}")
+        shown = [_shows(leaf) for leaf in wanted]
+        for look, large, batch in self._other_looks(ground, given):
+            if large is not ground.large:
                 hand_over(large, little, self._cut.spec, self._cut.lost)
-            wanted = self._wanted.get((id(ground), words))
-            if wanted is None:
-                wanted = _ran(lambda: ground.reference.outputs(large, batch))  # noqa: B023
-                self._wanted[id(ground), words] = wanted
-            worst = max(worst, self._look(little, batch, wanted, ground, f"on {words}"))
-            finite = [bool(leaf.isfinite().any()) or not leaf.numel() for leaf in wanted]
-            shown = [a or b for a, b in zip(shown, finite, strict=True)] if shown else finite
+            wanted = ground.wanted[look]
+            try:
+                worst = max(worst, self._look(little, batch, wanted, ground, f"on {look}"))
+            except Different as error:  # this way of silencing was right on the example batch
+                raise Wrong(str(error)) from error
+            shown = [before or _shows(leaf) for before, leaf in zip(shown, wanted, strict=True)]
         if not all(shown):
-            raise Different(
+            raise Wrong(
                 f"nothing is shown by output {shown.index(False) + 1}: not one of its numbers is finite, on no batch; "
                 "give a batch on which the network gives numbers"
             )
         if self._full:
-            self._other_batch(ground, little, given)
             self._training(ground, little, given)
         return worst
+
+    def _other_looks(self, ground: _Ground, given: Tensors) -> Iterator[tuple[str, nn.Module, Tensors]]:
+        """Drawn batches; with other weights on another number of examples, where the network takes it."""
+        if not self._full:
+            drawn = _drawn(given)
+            self._wanted(ground, _DRAWN, ground.large, drawn)
+            yield _DRAWN, ground.large, drawn
+        if self._full:
+            longer = _drawn(_longer(given))
+            try:
+                reference = ground.reference.of_length(ground.redrawn, longer)
+                ground.wanted[_LONGER] = _ran(lambda: reference.outputs(ground.redrawn, longer))
+            except Exception:  # a number of examples that is written into the network, or that means something else
+                pass
+            else:
+                yield _LONGER, ground.redrawn, longer
+                return
+        if self._redrawn:
+            drawn = _drawn(given)
+            self._wanted(ground, _REDRAWN, ground.redrawn, drawn)
+            yield _REDRAWN, ground.redrawn, drawn
 
     def _look(
         self, little: nn.Module, batch: Tensors, wanted: list[Tensor], ground: _Ground, words: str, times: float = 1.0
@@ -182,7 +253,7 @@ class Gate:
         try:
             found = _ran(lambda: leaves(call(little, batch)))
         except Exception as error:  # of many kinds: a literal size in the user's code that no longer fits
-            raise Different(
+            raise Wrong(
                 f"the small network cannot run {words} ({_short(error)}); a size that is written into its code may no "
                 "longer fit: take it from the tensor, or keep that part"
             ) from error
@@ -206,50 +277,41 @@ class Gate:
             return ""
         return ". It draws random numbers, perhaps one for each unit: then fewer units draw other ones, keep that part"
 
-    def _other_batch(self, ground: _Ground, little: nn.Module, given: Tensors) -> None:
-        """One example more, where the network itself takes it."""
-        longer = _drawn(_longer(given))
+    def _in_training(self, ground: _Ground) -> Reference | None:
+        """A way to silence the network in training mode; None where only a program can be silenced."""
+        if ground.reference.itself or not self._cut.gone:
+            return ground.reference if ground.reference.itself else None
         try:
-            _ran(lambda: call(ground.redrawn, longer))
-            try:
-                reference: Reference = ByWeights(self._cut.sites, self._cut.unit_mask, self._cut.spec, self._cut.gone)
-            except ValueError:
-                reference = Graph.again(ground.large, self._cut.sites, self._cut.unit_mask, longer)
-            wanted = _ran(lambda: reference.outputs(ground.redrawn, longer))
-        except Exception:  # a number of examples that is written into the network, or that means something else
-            return
-        self._look(little, longer, wanted, ground, "on another number of examples")
+            return self._cut.by_weights()
+        except ValueError:
+            return None
 
     def _training(self, ground: _Ground, little: nn.Module, given: Tensors) -> None:
         """A step of training: it runs, and where no random numbers are drawn it gives what the silenced one gives."""
+        reference = self._in_training(ground)
+        own = copy.deepcopy if reference is None else reference.silenced
+        large, little = _without_chance(own(ground.redrawn)), _without_chance(copy.deepcopy(little))
         try:
-            reference = ByWeights(self._cut.sites, self._cut.unit_mask, self._cut.spec, self._cut.gone)
-        except ValueError:
-            reference = None
-        large = _without_chance(
-            copy.deepcopy(ground.redrawn) if reference is None else reference.silenced(ground.redrawn)
-        )
-        little = _without_chance(copy.deepcopy(little))
-        try:
-            wanted = _trained(copy.deepcopy(large), given)
+            wanted = _trained(large, given)
         except Exception:  # it cannot be trained on this batch as it is: of one example, without targets
             return
         try:
             found = _trained(little, given)
         except Exception as error:  # of many kinds: a layer that only training runs reads what was cut
-            raise Different(
+            raise Wrong(
                 f"the small network cannot be trained ({_short(error)}): what runs in training mode only reads units "
                 "that were cut, or has their number written into its code; keep that part whole"
             ) from error
         if [leaf.shape for leaf in wanted] != [leaf.shape for leaf in found]:
-            raise Different("the small network gives something of another shape in training mode; keep that part whole")
-        again = _trained(copy.deepcopy(large), given, seed=1)
+            raise Wrong("the small network gives something of another shape in training mode; keep that part whole")
         limit, noise = IN_TRAINING * ground.limit, IN_TRAINING * ground.noise
-        if reference is None or not ground.precise or not _difference(wanted, again, noise) <= limit:
-            return
         gap = _difference(wanted, found, noise)
-        if not gap <= limit:
-            raise Different(
+        if gap <= limit or reference is None or not ground.precise:
+            return
+        if (
+            _difference(wanted, _trained(_without_chance(own(ground.redrawn)), given, seed=1), noise) <= limit
+        ):  # no random numbers are to blame
+            raise Wrong(
                 f"in training mode the small network computes something else than the silenced one: they differ by "
                 f"{gap:.2g} of the largest number of an output, allowed is {limit:g}; what runs in training mode only "
                 "reads units that were cut: keep that part whole"
@@ -259,7 +321,7 @@ class Gate:
 def _trained(net: nn.Module, batch: Tensors, seed: int = 0) -> list[Tensor]:
     """What a network gives in training mode, after the gradients of it have been calculated."""
     with torch.enable_grad():
-        torch.manual_seed(seed)
+        _seed(seed)
         outputs = leaves(call(net.train(), batch))
         losses = [leaf.square().mean() for leaf in outputs if leaf.requires_grad and leaf.numel()]
         if losses:
@@ -278,11 +340,23 @@ def _without_chance(net: nn.Module) -> nn.Module:
     return net
 
 
+def _shows(output: Tensor) -> bool:
+    """Whether there is a number in it to compare, or nothing at all."""
+    return bool(output.isfinite().any()) or not output.numel()
+
+
 def _ran(run: Callable[[], Any], seed: int = 0) -> Any:
     """What a network gives, its random numbers always the same ones."""
-    torch.manual_seed(seed)
+    _seed(seed)
     with torch.no_grad():
         return run()
+
+
+def _seed(seed: int) -> None:
+    """As `torch.manual_seed`, which takes a millisecond to ask for devices that are not there."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 def _prepared(net: nn.Module, precise: bool) -> nn.Module:

@@ -242,9 +242,12 @@ def places(walk: Labelling, names: dict[str, str]) -> dict[int, Places]:
     found: dict[int, Places] = defaultdict(dict)
     for name, first in names.items():
         for dim, labels in enumerate(walk.owned.get(first, [])):
-            for index, root in enumerate(walk.unions.roots(labels).tolist()):
+            roots = walk.unions.roots(labels)
+            order = np.argsort(roots, kind="stable")
+            of_root, starts = np.unique(roots[order], return_index=True)
+            for root, indices in zip(of_root.tolist(), np.split(order, starts[1:]), strict=True):
                 if root != KEPT:
-                    found[root].setdefault(name, {}).setdefault(dim, []).append(index)
+                    found[root].setdefault(name, {})[dim] = indices.tolist()
     return found
 
 

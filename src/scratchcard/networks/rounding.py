@@ -8,7 +8,7 @@ from torch import nn
 
 from scratchcard.networks.compact import Compacted, compact
 from scratchcard.networks.latency import latencies
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.proved import find_sites
 from scratchcard.types import Scores, Tensors, UnitMask
 
 CANDIDATES = (4, 8, 16)

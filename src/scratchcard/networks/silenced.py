@@ -7,15 +7,17 @@ it is the network itself while nothing is silenced, before it believes what it s
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import Interpreter, Node
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from scratchcard.networks.branches import Gone, remove
@@ -32,6 +34,20 @@ class Reference(Protocol):
 
     narrow: bool
     """Whether it calculated in fewer digits than its weights have: a type is written into the network."""
+    itself: bool
+    """Whether it runs the model's own code, so that there is no doubt what it gives while nothing is silenced."""
+
+    def silenced(self, model: nn.Module) -> nn.Module:
+        """A copy of the model whose cut units nobody reads, where it is one that runs the model's own code."""
+        ...
+
+    def of_length(self, model: nn.Module, inputs: Tensors) -> Reference:
+        """One for a batch of another number of examples.
+
+        Raises:
+            ValueError: there is none.
+        """
+        ...
 
     def outputs(self, model: nn.Module, inputs: Tensors, silent: bool = True) -> list[Tensor]:
         """What the network gives with these weights, its cut units silenced, or as it is."""
@@ -40,6 +56,8 @@ class Reference(Protocol):
 
 class Graph:
     """As the program that the sites were read from, or another one with nodes of the same names."""
+
+    itself = False
 
     def __init__(self, sites: Sites, unit_mask: UnitMask, program: ExportedProgram | None = None) -> None:
         self._sites, self._mask, self._program = sites, unit_mask, program
@@ -61,6 +79,14 @@ class Graph:
                 raise ValueError(f"the program of this network is another one now: {name} is not where it was")
         return cls(sites, unit_mask, program)
 
+    def silenced(self, model: nn.Module) -> nn.Module:
+        """There is no such module: it is the program that is silenced."""
+        raise AssertionError("a program that is silenced is no module")
+
+    def of_length(self, model: nn.Module, inputs: Tensors) -> Graph:
+        """The network exported anew: numbers of examples are written into a program."""
+        return self.again(model, self._sites, self._mask, inputs)
+
     def outputs(self, model: nn.Module, inputs: Tensors, silent: bool = True) -> list[Tensor]:
         """What the program gives with the model's weights."""
         ran = Silenced(self._sites, self._mask if silent else {}, read_state(model), self._program)
@@ -72,7 +98,7 @@ class Graph:
 class ByWeights:
     """As the model's own code, the weights that read a cut unit 0: in any mode, for any batch."""
 
-    narrow = False
+    itself = True
 
     def __init__(self, sites: Sites, unit_mask: UnitMask, spec: ShrinkSpec, gone: Mapping[str, Gone]) -> None:
         """Make it ready.
@@ -80,20 +106,16 @@ class ByWeights:
         Raises:
             ValueError: a cut unit is read by something else than a weight that has a name.
         """
-        signature = sites.program.graph_signature
+        parameters = sites.program.graph_signature.inputs_to_parameters
         known = {node.name: node for node in sites.program.graph.nodes}
         readers: set[str] = set()
         for name, node in _silenced(sites, unit_mask, known):
-            own = {
-                signature.inputs_to_parameters[part.name]
-                for part in node.args
-                if isinstance(part, Node) and part.name in signature.inputs_to_parameters
-            }
+            own = {parameters[part.name] for part in node.args if isinstance(part, Node) and part.name in parameters}
             own = {weight for weight in own if len(sites.shapes.get(weight, ())) > 1}
             if not own and name in sites.consumed:
                 raise ValueError(f"what {name} adds up is not multiplied by a weight that has a name")
             readers |= own
-        read = {signature.inputs_to_parameters.get(node.name) for node in read_nodes(sites.program)}
+        read = {parameters.get(node.name) for node in read_nodes(sites.program)}
         readers |= spec.keys() - read  # those that training alone runs
         self._zero = {
             (name, dim): kept
@@ -103,22 +125,79 @@ class ByWeights:
             if dim != sites.outputs.get(name)
         }
         self._gone = gone
+        self.narrow = self._types_known = False
+
+    def of_length(self, model: nn.Module, inputs: Tensors) -> ByWeights:
+        """Itself: the model's code takes what it takes."""
+        return self
 
     def silenced(self, model: nn.Module) -> nn.Module:
         """A deep copy whose cut units nobody reads."""
         copied = copy.deepcopy(model)
-        tensors = dict(copied.named_parameters(remove_duplicate=False))
-        with torch.no_grad():
-            for (name, dim), kept in self._zero.items():
-                gone = torch.ones(tensors[name].shape[dim], dtype=torch.bool)
-                gone[kept] = False
-                tensors[name].index_fill_(dim, gone.nonzero().flatten().to(tensors[name].device), 0.0)
+        for part in self._read_parts(copied):
+            part.tensor.index_fill_(part.dim, part.indices, 0.0)
         remove(copied, self._gone)
         return copied
 
     def outputs(self, model: nn.Module, inputs: Tensors, silent: bool = True) -> list[Tensor]:
-        """What the model itself gives."""
-        return leaves(call(self.silenced(model) if silent else copy.deepcopy(model), inputs))
+        """What the model itself gives; it is as it was afterwards."""
+        with self._silent(model) if silent else contextlib.nullcontext(model) as net:
+            if self._types_known:
+                return leaves(call(net, inputs))
+            with _Types(_type_of(model.state_dict())) as types:
+                found = leaves(call(net, inputs))
+        self.narrow, self._types_known = types.narrowed, True
+        return found
+
+    @contextlib.contextmanager
+    def _silent(self, model: nn.Module) -> Iterator[nn.Module]:
+        """The model itself, its cut units read by nobody for the time being: copies of large networks take long."""
+        if self._gone:
+            yield self.silenced(model)
+            return
+        parts = [(part, part.tensor.index_select(part.dim, part.indices)) for part in self._read_parts(model)]
+        try:
+            for part, _ in parts:
+                part.tensor.index_fill_(part.dim, part.indices, 0.0)
+            yield model
+        finally:
+            for part, before in parts:
+                part.tensor.index_copy_(part.dim, part.indices, before)
+
+    def _read_parts(self, model: nn.Module) -> list[_Part]:
+        tensors = dict(model.named_parameters(remove_duplicate=False))
+        found: list[_Part] = []
+        for (name, dim), kept in self._zero.items():
+            gone = torch.ones(tensors[name].shape[dim], dtype=torch.bool)
+            gone[kept] = False
+            found.append(_Part(tensors[name].detach(), dim, gone.nonzero().flatten().to(tensors[name].device)))
+        return found
+
+
+class _Part(NamedTuple):
+    """Indices of one dimension of a weight."""
+
+    tensor: Tensor
+    dim: int
+    indices: Tensor
+
+
+class _Types(TorchDispatchMode):
+    """Notes whether anything is calculated in another type than the weights have."""
+
+    def __init__(self, floating: torch.dtype) -> None:
+        super().__init__()
+        self.narrowed = False
+        self._floating = floating
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dtype != self._floating:
+                self.narrowed = True
+        return result
 
 
 class Silenced:
@@ -141,7 +220,7 @@ class Silenced:
             **signature.inputs_to_lifted_tensor_constants,
         }
         given = iter(tree_leaves(inputs))
-        floating = next((t.dtype for t in self._state.values() if t.is_floating_point()), torch.float32)
+        floating = _type_of(self._state)
         narrowed: list[Node] = []
 
         def argument(node: Node) -> Any:
@@ -181,6 +260,12 @@ class Silenced:
         self.narrow |= bool(narrowed)
         mutated = len(signature.output_specs) - len(signature.user_outputs)
         return leaves(list(tree_leaves(outputs))[mutated:])
+
+
+def _type_of(state: Mapping[str, Any]) -> torch.dtype:
+    """Of the first weights with a fraction."""
+    tensors = (value for value in state.values() if isinstance(value, Tensor))
+    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
 
 
 def leaves(outputs: Any) -> list[Tensor]:

@@ -24,6 +24,7 @@ from scratchcard.networks.forward import as_fits
 from scratchcard.networks.heads import Heads, Spans, head_roots, owner, site_name
 from scratchcard.networks.labelling import Consumed, Labelling, Places, places
 from scratchcard.networks.labels import KEPT, Labels, Unions
+from scratchcard.networks.site_table import share_inside, site_table
 from scratchcard.networks.unread import keep_unread, unread, without_idle
 from scratchcard.types import Tensors, UnitMask
 
@@ -43,7 +44,7 @@ class Site:
         return len(self.units)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sites:
     """All sites of a network, with what it takes to run it silenced."""
 
@@ -79,13 +80,40 @@ class Sites:
             name for name in self.sites if not {name} & (self.heads.keys() | self.choices.keys() | self.branches.keys())
         )
 
+    @property
+    def share(self) -> float:
+        """The share of the network's parameters that lie in units, 0 to 1, exact.
+
+        Units are those of ordinary sites and of heads; a parameter that lies in several, or has several names, counts
+        once. What choices and branches could take besides is not in it.
+        """
+        units = (unit for name in (*self.ordinary, *self.heads) for unit in self.sites[name].units)
+        return share_inside(units, self._parameters())
+
     def whole(self) -> UnitMask:
         """The mask that keeps every unit."""
         return {name: torch.ones(len(site), dtype=torch.bool) for name, site in self.sites.items()}
 
+    def __repr__(self) -> str:
+        return f"Sites({len(self.sites)} sites, {sum(map(len, self.sites.values()))} units, {len(self.kept)} kept)"
 
-def find_sites(model: nn.Module, example_inputs: Tensors) -> Sites:
-    """Find every site of a network.
+    def __str__(self) -> str:
+        """A table of about ten lines: alike sites together, their units, what share they are, what is kept and why."""
+        plain = {name: self.sites[name].units for name in (*self.ordinary, *self.heads)}
+        besides = {"choices of channels for one reader": list(self.choices), "whole branches": list(self.branches)}
+        return site_table(plain, besides, self.kept, self._parameters())
+
+    def _parameters(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every parameter of the network, under the first of its names."""
+        signature, state = self.program.graph_signature, self.program.state_dict
+        first: dict[int, str] = {}
+        for name in signature.inputs_to_parameters.values():
+            first.setdefault(id(state[name]), name)
+        return {name: tuple(state[name].shape) for name in first.values()}
+
+
+def read_sites(model: nn.Module, example_inputs: Tensors) -> Sites:
+    """Read the sites of a network off its program, none of them tried; `find_sites` gives those that can be cut.
 
     Args:
         model: any module that `torch.export` can capture; it is not touched.

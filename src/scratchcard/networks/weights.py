@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import fnmatch
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from scratchcard.networks.forward import as_fits, call
+from scratchcard.networks.named import Names, fits, meant
 from scratchcard.types import Tensors, WeightMask
 
 Kind = Literal["conv", "linear", "output", "recurrent", "embedding", "bare"]
@@ -41,7 +42,11 @@ class Weight:
 
 
 def list_weights(
-    model: nn.Module, example_inputs: Tensors, keep: Sequence[str] = (), also: Sequence[str] = ()
+    model: nn.Module,
+    example_inputs: Tensors,
+    keep: Sequence[str] = (),
+    also: Sequence[str] = (),
+    more: Callable[[], Names] | None = None,
 ) -> list[Weight]:
     """List every weight of a network, and say which can be pruned.
 
@@ -51,11 +56,12 @@ def list_weights(
     Args:
         model: any module; it is not touched.
         example_inputs: one batch, to see which layer comes last.
-        keep: names, name patterns ("*.shortcut.*") or kinds ("output") to keep whole.
-        also: names or patterns of bare or embedding weights to prune all the same.
+        keep: what to keep whole: names of weights or of their layers, patterns ("*.shortcut.*") or kinds ("output").
+        also: names of bare or embedding weights, likewise, to prune all the same.
+        more: other names of weights, asked for only where these do not do.
 
     Raises:
-        ValueError: a pattern that fits no weight, or no weight that can be pruned.
+        ValueError: a name that fits no weight, or no weight that can be pruned.
     """
     found = _classified(model)
     layers = {weight.name for weight in found if weight.kind != "bare"}
@@ -64,12 +70,12 @@ def list_weights(
         replace(weight, kind="output") if weight.name == last and weight.kind in ("conv", "linear") else weight
         for weight in found
     ]
-    _check_patterns(found, (*keep, *also))
+    stays, goes = weights_called(found, keep, more), weights_called(found, also, more)
     result = []
     for weight in found:
-        if _fits(weight, also):
+        if weight.name in goes:
             weight = replace(weight, prunable=True, reason="")
-        if _fits(weight, keep):
+        if weight.name in stays:
             weight = replace(weight, prunable=False, reason="kept by the method's `keep`")
         result.append(weight)
     if not any(weight.prunable for weight in result):
@@ -79,6 +85,30 @@ def list_weights(
             "name some in the method's `also`, or give a network with linear or convolutional layers"
         )
     return result
+
+
+def weights_called(
+    found: Sequence[Weight], entries: Collection[str], more: Callable[[], Names] | None = None
+) -> set[str]:
+    """The weights that some names stand for: their own, their kind's, their layer's, patterns of these but of kinds.
+
+    Args:
+        found: all weights of the network.
+        entries: as a person gave them.
+        more: other names of weights, asked for only where these do not do.
+
+    Raises:
+        ValueError: one that fits nothing; all names there are are told.
+    """
+    kinds, layers = defaultdict(list), defaultdict(list)
+    for weight in found:
+        kinds[weight.kind].append(weight.name)
+        if layer := weight.name.rpartition(".")[0]:
+            layers[layer].append(weight.name)
+    sorts = [Names(kinds, patterns=False), Names({weight.name: [weight.name] for weight in found}), Names(layers)]
+    if more is not None and not all(fits(entry, sorts) for entry in entries):
+        sorts.append(more())
+    return set().union(*meant(entries, sorts).values())
 
 
 def everything(model: nn.Module) -> WeightMask:
@@ -139,16 +169,3 @@ def _last_called(model: nn.Module, example_inputs: Tensors, layers: set[str]) ->
     with torch.no_grad(), torch.random.fork_rng():
         call(probe, as_fits(example_inputs, probe))
     return called[-1] if called else None
-
-
-def _fits(weight: Weight, patterns: Sequence[str]) -> bool:
-    return any(pattern == weight.kind or fnmatch.fnmatchcase(weight.name, pattern) for pattern in patterns)
-
-
-def _check_patterns(found: list[Weight], patterns: Sequence[str]) -> None:
-    idle = [pattern for pattern in patterns if not any(_fits(weight, (pattern,)) for weight in found)]
-    if idle:
-        raise ValueError(
-            f"no weight is called or of kind {', '.join(map(repr, idle))}; "
-            f"the weights are: {', '.join(f'{weight.name} ({weight.kind})' for weight in found)}"
-        )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 import cloudpickle
 from pydantic import TypeAdapter, ValidationError
@@ -72,6 +72,20 @@ def with_recipe(study: Study, settings: Mapping[str, str]) -> Study:
         except ValidationError as error:
             raise ValueError(f"the recipe's {name} cannot be {text!r}: {error.errors()[0]['msg']}") from error
     return replace(study, recipe=replace(study.recipe, **values))
+
+
+def with_names(study: Study, settings: Mapping[str, str]) -> Study:
+    """The study whose methods keep, or only cut, what is named: {"keep": "conv1,*.shortcut.*", "only": "1:heads"}.
+
+    Raises:
+        ValueError: a method of the study that takes no such names.
+    """
+    names = {field: tuple(part.strip() for part in text.split(",") if part.strip()) for field, text in settings.items()}
+    without = [method.label for method in study.methods for field in names if not hasattr(method, field)]
+    if without:
+        raise ValueError(f"{' and '.join(names)} cannot be set: the method {without[0]} has no such field")
+    changed: list[Any] = [replace(cast(Any, method), **names) for method in study.methods]
+    return replace(study, methods=changed) if names else study
 
 
 def _option(name: str, option: str, text: str) -> int | float | str:

@@ -6,6 +6,7 @@
     snapshots/ID/STEP.safetensors   weights and buffers of a run at a step
     studies/ID.json                 what a study declared before it ran
     claims/ID.json                  who is at work on what (`study/claims.py`)
+    proofs/DIGEST.json              which sites of a network can be cut (`study/proofs.py`)
     damaged/                        what was not as it was written, set aside
 
 ID is the digest of a run's causes, so two writers of one ID write the same content. Everything has a digest

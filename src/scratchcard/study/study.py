@@ -23,6 +23,7 @@ from scratchcard.study.limits import check_kinds, check_size, check_workers, cho
 from scratchcard.study.notes import about_margin, about_other_data, about_task
 from scratchcard.study.plan import Plan, planned, price_of_one
 from scratchcard.study.progress import Progress
+from scratchcard.study.proofs import KeptProofs
 from scratchcard.study.spec import Causes, RunSpec
 from scratchcard.study.store import Store
 from scratchcard.study.workers import run_study
@@ -65,6 +66,8 @@ class Study:
     command: str = ""
     """What to type to run it again; made up when empty."""
 
+    _proofs: KeptProofs = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         """Refuse what cannot be studied.
 
@@ -77,6 +80,8 @@ class Study:
                     f"a study's {name} must be sc.{kind.__name__}, got {type(getattr(self, name)).__name__}"
                 )
         check_kinds(self)
+        object.__setattr__(self, "_proofs", KeptProofs(self.store))
+        self.task.proved_in(self._proofs)
         presets = {"usual": (*USUAL, *RETHINKING, LONGER), "paper": PAPER, "rethinking": RETHINKING, "all": tuple(ARMS)}
         whichever_fit = self.arms in ("all", "usual", "rethinking")
         usual = self.arms == "usual"
@@ -315,6 +320,7 @@ class Study:
         self.check()
         store = Store(self.store)
         store.clear_leftovers()
+        self._proofs.write()
         specs = self._specs()
         store.write_study(self._id, self.spec, [spec.id for spec in specs])
         with Progress(len(specs), show=progress) as shown:

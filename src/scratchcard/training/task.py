@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from scratchcard.networks.forward import as_fits, call, read_state, state_digest, with_state
-from scratchcard.networks.sites import Sites, find_sites
+from scratchcard.networks.proved import Proofs, find_sites
+from scratchcard.networks.sites import Sites
 from scratchcard.training.accumulate import Accumulates, PerBatch
 from scratchcard.training.data import Data, InMemory, Split, sequential
 from scratchcard.training.metrics import LOSSES, METRICS, OF_CLASSES, Metric, as_metric
@@ -99,12 +100,16 @@ class Task:
 
     @cached_property
     def sites(self) -> Sites:
-        """The sites of its network: which units can be removed, found once.
+        """The sites of its network: which units can be removed, found and proved once.
 
         Raises:
             ValueError: the network cannot be read.
         """
-        return find_sites(self.fresh(0), self.example_inputs())
+        return find_sites(self.fresh(0), self.example_inputs(), vars(self).get("_proofs"))
+
+    def proved_in(self, proofs: Proofs) -> None:
+        """Take the proofs of its sites from there, and keep new ones there."""
+        object.__setattr__(self, "_proofs", proofs)
 
     @cached_property
     def one_draw(self) -> bool:
