@@ -12,12 +12,15 @@ from foreign.beside import beside
 from foreign.reference import Cut, gap, lively, outputs, precise, silent
 from torch import nn
 
-from scratchcard.networks.compact import Compacted, compact
-from scratchcard.networks.sites import Sites, find_sites
+from scratchcard.networks.compact import Compacted, Proof, compact
+from scratchcard.networks.proved import find_sites
+from scratchcard.networks.sites import Sites
 from scratchcard.types import UnitMask
 
 EXACT, EXACT_SINGLE = 1e-9, 1e-3
 """What may be left between a small network and its reference, in float64 and in float32, of an output's largest number."""
+KINDS = ("ordinary", "heads", "choices")
+"""Sites of many units."""
 ALONE = ("ordinary again", "heads", "choices")
 """Cuts that are tried alone where all units cannot be cut together, or are no more than these."""
 Row = dict[str, Any]
@@ -50,14 +53,16 @@ def measured(
         row |= {"read": False, "crash": _short(error, kind=True), "seconds": _since(began), "cuts": []}
         return row
     row |= {"read": True, "seconds": _since(began), "share": share(model, sites), "kept": kept(model, sites)}
-    row |= {"ordinary": len(sites.ordinary), "heads": len(sites.heads), "choices": len(sites.choices)}
-    row |= {"branches": len(sites.branches), "cuts": []}
+    row |= {kind: len(offered(sites, kind)) for kind in ("ordinary", "heads", "choices", "branches")}
+    row["cuts"] = []
     note(row)
     for name, mask in masks(sites):
         if name in ALONE and "exact" in [cut["outcome"] for cut in row["cuts"] if cut["cut"] == "all units"]:
             continue  # all units together were exact, and these are among them
         began = time.process_time()
-        row["cuts"].append({"cut": name, **_one(model, mask, batch, sites, inputs), "seconds": _since(began)})
+        whole = name == "ordinary"  # the others are proved by their weights alone: the sites have been proved already
+        tried = _one(model, mask, batch, sites, inputs, "full" if whole else "weights")
+        row["cuts"].append({"cut": name, **tried, "seconds": _since(began)})
         note(row)
     ends = {layer for layer, why in sites.kept.items() if why == "an output of the network"}
     if other:
@@ -65,10 +70,12 @@ def measured(
     return row
 
 
-def _one(model: nn.Module, mask: UnitMask, batch: Any, sites: Sites, inputs: Callable[[int], Any]) -> Row:
+def _one(
+    model: nn.Module, mask: UnitMask, batch: Any, sites: Sites, inputs: Callable[[int], Any], proof: Proof
+) -> Row:
     """What one mask gives: exact, refused, wrong or a crash."""
     try:
-        small = compact(model, mask, batch, sites)
+        small = compact(model, mask, batch, sites, proof)
     except ValueError as refused:
         return {"outcome": "refused", "why": _short(refused)}
     except Exception as error:
@@ -120,16 +127,21 @@ def cut_places(sites: Sites, mask: UnitMask) -> tuple[Cut, set[str]]:
 
 def masks(sites: Sites) -> Iterator[tuple[str, UnitMask]]:
     """Some branches; half of every ordinary site; half of all units; then ordinary ones again, heads, choices alone."""
-    if sites.branches:
+    if offered(sites, "branches"):
         yield "branches", _some_branches(sites)
     if sites.ordinary:
         yield "ordinary", _half(sites, sites.ordinary, 0)
-    parts = {"ordinary again": sites.ordinary, "heads": sites.heads, "choices": sites.choices}
+    parts = {"ordinary again" if kind == "ordinary" else kind: offered(sites, kind) for kind in KINDS}
     parts = {name: known for name, known in parts.items() if known}
     if len(parts) > 1:
         yield "all units", _half(sites, [one for known in parts.values() for one in known], 1)
     for seed, (name, known) in enumerate(parts.items(), start=2):
         yield name, _half(sites, known, seed)
+
+
+def offered(sites: Sites, kind: str) -> list[str]:
+    """The sites of a kind that can be cut."""
+    return [name for name in getattr(sites, kind) if name in sites.sites]
 
 
 def _half(sites: Sites, names: Any, seed: int) -> UnitMask:
@@ -143,15 +155,15 @@ def _half(sites: Sites, names: Any, seed: int) -> UnitMask:
 def _some_branches(sites: Sites) -> UnitMask:
     """Every other branch, of each addition one side at most."""
     taken: dict[str, str] = {}
-    for name, branch in list(sites.branches.items())[::2]:
-        taken.setdefault(branch.addition, name)
+    for name in offered(sites, "branches")[::2]:
+        taken.setdefault(sites.branches[name].addition, name)
     return {name: torch.zeros(1, dtype=torch.bool) for name in taken.values()}
 
 
 def covered(model: nn.Module, sites: Sites) -> dict[str, int]:
     """Parameter -> how many of its entries lie in a unit of an ordinary site or of one of heads."""
     lies: dict[str, dict[int, set[int]]] = {}
-    for site in (*sites.ordinary, *sites.heads):
+    for site in (*sites.ordinary, *offered(sites, "heads")):
         for unit in sites[site].units:
             for name, dims in unit.items():
                 for dim, indices in dims.items():
@@ -176,10 +188,17 @@ def kept(model: nn.Module, sites: Sites) -> dict[str, int]:
     for name, parameter in model.named_parameters():
         left = parameter.numel() - inside[name]
         layer = name.removesuffix(".weight").removesuffix(".bias")
-        why = sites.kept.get(layer) or sites.kept.get(name) or ("vectors" if parameter.dim() < 2 else "not said")
+        why = sites.kept.get(layer) or sites.kept.get(name) or _heads_kept(sites, layer)
+        why = why or ("vectors" if parameter.dim() < 2 else "not said")
         if left:
             found[why] = found.get(why, 0) + left
     return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def _heads_kept(sites: Sites, layer: str) -> str:
+    """Why the heads that a layer is part of are kept."""
+    around = [name for name in sites.kept if name.endswith("heads") and layer.startswith(name.removesuffix("heads")[:-1])]
+    return sites.kept[max(around, key=len)] if around else ""
 
 
 def _short(error: Exception, kind: bool = False) -> str:
