@@ -265,9 +265,16 @@ def _bad(rows: Sequence[Row]) -> list[list[str]]:
     found = []
     for row in rows:
         if not row.get("read"):
-            found.append([row["name"], "", outcome(row), str(row.get("why") or row.get("crash") or row.get("ended"))[:200]])
+            found.append(
+                [row["name"], "", outcome(row), str(row.get("why") or row.get("crash") or row.get("ended"))[:200]]
+            )
         found += [
-            [row["name"], cut["cut"], cut["outcome"], cut.get("why", f"{cut.get('gap', 0):.2g} of what is allowed")[:200]]
+            [
+                row["name"],
+                cut["cut"],
+                cut["outcome"],
+                cut.get("why", f"{cut.get('gap', 0):.2g} of what is allowed")[:200],
+            ]
             for cut in row.get("cuts", [])
             if cut["outcome"] != "exact"
         ]

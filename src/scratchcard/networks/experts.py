@@ -1,4 +1,4 @@
-"""Mixtures of experts whose weights lie in one tensor: rows, put in order by expert, are multiplied by their expert's."""
+"""Mixtures of experts whose weights lie in one tensor: rows are put in order, and multiplied by those of their expert."""
 
 from __future__ import annotations
 

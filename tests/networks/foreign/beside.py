@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
-from foreign.reference import gap, outputs, precise
 from torch import nn
+
+from foreign.reference import gap, outputs, precise
 
 SECONDS = 20
 """After which it is interrupted: it searches some graphs for ever."""
@@ -66,7 +67,9 @@ def beside(model: nn.Module, inputs: Callable[[int], Any], ends: Collection[str]
     try:
         found = outputs(small.eval(), batch)
     except Exception as error:
-        return _said("crash", began, f"small network: {type(error).__name__}: {' '.join(str(error).split())[:200]}", size)
+        return _said(
+            "crash", began, f"small network: {type(error).__name__}: {' '.join(str(error).split())[:200]}", size
+        )
     masked = copy.deepcopy(large)
     with torch.no_grad():
         for (name, dim), indices in zeros.items():

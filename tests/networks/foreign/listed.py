@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from foreign import heads, sequence, vision  # noqa: F401 - they fill KINDS
+from foreign import attention, heads, maps, sequence, tables, vision  # noqa: F401 - they fill KINDS
 from foreign.kinds import KINDS, Kind
 from foreign.small_configs import built, candidates
 

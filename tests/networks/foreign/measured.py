@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from foreign.beside import beside
-from foreign.reference import Cut, gap, lively, outputs, precise, silent
 from torch import nn
 
+from foreign.beside import beside
+from foreign.reference import Cut, gap, lively, outputs, precise, silent
 from scratchcard.networks.compact import Compacted, Proof, compact
 from scratchcard.networks.proved import find_sites
 from scratchcard.networks.sites import Sites
 from scratchcard.types import UnitMask
 
 EXACT, EXACT_SINGLE = 1e-9, 1e-3
-"""What may be left between a small network and its reference, in float64 and in float32, of an output's largest number."""
+"""What may be left between a small network and its reference, in float64 and float32, of an output's largest number."""
 KINDS = ("ordinary", "heads", "choices")
 """Sites of many units."""
 ALONE = ("ordinary again", "heads", "choices")
@@ -70,9 +70,7 @@ def measured(
     return row
 
 
-def _one(
-    model: nn.Module, mask: UnitMask, batch: Any, sites: Sites, inputs: Callable[[int], Any], proof: Proof
-) -> Row:
+def _one(model: nn.Module, mask: UnitMask, batch: Any, sites: Sites, inputs: Callable[[int], Any], proof: Proof) -> Row:
     """What one mask gives: exact, refused, wrong or a crash."""
     try:
         small = compact(model, mask, batch, sites, proof)
@@ -197,7 +195,9 @@ def kept(model: nn.Module, sites: Sites) -> dict[str, int]:
 
 def _heads_kept(sites: Sites, layer: str) -> str:
     """Why the heads that a layer is part of are kept."""
-    around = [name for name in sites.kept if name.endswith("heads") and layer.startswith(name.removesuffix("heads")[:-1])]
+    around = [
+        name for name in sites.kept if name.endswith("heads") and layer.startswith(name.removesuffix("heads")[:-1])
+    ]
     return sites.kept[max(around, key=len)] if around else ""
 
 

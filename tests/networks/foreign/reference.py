@@ -111,14 +111,24 @@ def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
     """All tensors that a network gives, whatever they are packed in."""
     torch.manual_seed(0)
     with torch.no_grad():
-        given = model(**inputs) if isinstance(inputs, dict) else model(*inputs) if isinstance(inputs, tuple) else model(inputs)
-    return [leaf for leaf in tree_leaves(dict(given) if isinstance(given, Mapping) else given) if isinstance(leaf, Tensor)]
+        given = (
+            model(**inputs)
+            if isinstance(inputs, dict)
+            else model(*inputs)
+            if isinstance(inputs, tuple)
+            else model(inputs)
+        )
+    return [
+        leaf for leaf in tree_leaves(dict(given) if isinstance(given, Mapping) else given) if isinstance(leaf, Tensor)
+    ]
 
 
 def precise(model: nn.Module, inputs: Any) -> tuple[nn.Module, Any, bool]:
     """A network and its inputs in float64 where it runs so, else as they are."""
     doubled = copy.deepcopy(model).double()
-    batch = tree_map(lambda leaf: leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, inputs)
+    batch = tree_map(
+        lambda leaf: leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, inputs
+    )
     try:
         outputs(doubled, batch)
     except Exception:  # of any kind: a type is written into it
@@ -127,7 +137,7 @@ def precise(model: nn.Module, inputs: Any) -> tuple[nn.Module, Any, bool]:
 
 
 def gap(wanted: list[Tensor], found: list[Tensor]) -> float:
-    """The largest difference of an output, each by its own largest number; infinite where shapes or infinities differ."""
+    """The largest difference of an output, by its own largest number; infinite where shapes or infinities differ."""
     if [leaf.shape for leaf in wanted] != [leaf.shape for leaf in found]:
         return float("inf")
     worst = 0.0

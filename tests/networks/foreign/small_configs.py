@@ -18,7 +18,8 @@ SMALL: dict[str, int] = {
     **dict.fromkeys(
         ("hidden_size", "d_model", "n_embd", "embed_dim", "embedding_size", "embedding_dim", "word_embed_proj_dim",
          "encoder_hidden_size", "decoder_hidden_size", "dim", "model_dim", "projection_dim", "hidden_dim", "emb_dim",
-         "shared_embedding_dim", "output_hidden_size", "out_hidden_size", "projector_hidden_size", "cross_attention_dim",
+         "shared_embedding_dim", "output_hidden_size",
+         "out_hidden_size", "projector_hidden_size", "cross_attention_dim",
          "pooler_output_size", "image_text_hidden_size", "text_hidden_size", "vision_hidden_size", "hidden_channels",
          "fusion_hidden_size", "mask_feature_size", "fpn_feature_size", "encoder_hidden_dim", "channels", "lru_width",
          "embed_size", "attention_hidden_size", "text_embed_dim", "audio_embed_dim", "projection_hidden_size",
@@ -26,9 +27,11 @@ SMALL: dict[str, int] = {
         32,
     ),
     **dict.fromkeys(
-        ("intermediate_size", "n_inner", "d_ff", "d_inner", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "inner_size",
+        ("intermediate_size", "n_inner", "d_ff", "d_inner", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim",
+         "inner_size",
          "moe_intermediate_size", "shared_expert_intermediate_size", "mlp_dim", "encoder_intermediate_size",
-         "decoder_intermediate_size", "dim_feedforward", "ffn_hidden_size", "intermediate_dim", "shared_intermediate_size",
+         "decoder_intermediate_size", "dim_feedforward", "ffn_hidden_size", "intermediate_dim",
+         "shared_intermediate_size",
          "encoder_feedforward_dim", "feed_forward_hidden_size", "expert_ffn_hidden_size", "mlp_hidden_size",
          "block_ff_dim", "hidden_dim_ffn", "ffn_hidden_dim", "ffn_intermediate_size", "feedforward_dim"),
         64,
@@ -40,7 +43,8 @@ SMALL: dict[str, int] = {
         4,
     ),
     **dict.fromkeys(
-        ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers", "depth", "layers",
+        ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers", "depth",
+         "layers",
          "num_decoder_layers", "num_encoder_layers", "decoder_num_hidden_layers", "encoder_num_hidden_layers",
          "num_block_layers", "decoder_num_layers", "num_dense_layers", "local_encoder_layers", "num_blocks"),
         2,
@@ -180,7 +184,9 @@ def small_values(known: Any, given: Small | None = None) -> Small:
 
 
 def _spread(name: str, number: int) -> list[int]:
-    return [LISTS[name] if name == "depths" or name == "conv_dim" else LISTS[name] * (1 + at // 2) for at in range(number)]
+    return [
+        LISTS[name] if name == "depths" or name == "conv_dim" else LISTS[name] * (1 + at // 2) for at in range(number)
+    ]
 
 
 def built(kind: str, given: Small | None = None) -> nn.Module:
