@@ -1,4 +1,4 @@
-"""Mixtures of experts whose weights lie in one tensor: rows are put in order, and multiplied by those of their expert."""
+"""Mixtures of experts in one tensor: rows are put in order by expert, and multiplied by the weights of theirs."""
 
 from __future__ import annotations
 

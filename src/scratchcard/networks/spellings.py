@@ -53,7 +53,7 @@ OTHER_NAMES = {
 
 
 def spelled(target: Any) -> str:
-    """An operator's own name, without overload: aten.add_.Tensor is add_; one not of torch has its library before it."""
+    """An operator's own name, without overload: aten.add_.Tensor is add_; another library's has that before it."""
     library, _, rest = str(target).partition(".")
     name = rest.partition(".")[0]
     return name if library == "aten" else f"{library}.{name}" if name else library
