@@ -24,6 +24,8 @@ def _of_one_number(walk: Walk, node: Node, *_: Any, **__: Any) -> Dims:
 
 
 CONSTANTS: dict[str, Rule] = dict.fromkeys(
-    ("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"), _of_one_number
+    ("zeros", "ones", "full", "new_zeros", "new_ones", "new_full"), _of_one_number
 )
 """Operator -> rule."""
+EMPTY: dict[str, Rule] = dict.fromkeys(("empty", "new_empty"), _of_one_number)
+"""The same of operators that give no numbers yet, or by chance."""

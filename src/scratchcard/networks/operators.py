@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch.fx import Node
 
-from scratchcard.networks.constants import CONSTANTS
+from scratchcard.networks.constants import CONSTANTS, EMPTY
 from scratchcard.networks.experts import EXPERTS
 from scratchcard.networks.labels import Dims
 from scratchcard.networks.movement import MOVEMENT
@@ -199,5 +199,5 @@ RULES: dict[str, Rule] = {
     "embedding": _embedded,
 }
 """Operator -> rule; none of these makes a number of what is none."""
-UNSEEN: dict[str, Rule] = {**POINTWISE_UNSEEN, **RANKINGS}
+UNSEEN: dict[str, Rule] = {**POINTWISE_UNSEEN, **RANKINGS, **EMPTY}
 """Operator -> rule; from these a number may come though what they were given is none: nothing is known of it then."""

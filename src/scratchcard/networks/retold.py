@@ -70,7 +70,8 @@ def _matrix(module: Any, weight: Tensor) -> None:
 
 
 def _recurrent(module: Any, weight: Tensor) -> None:
-    reading = module.weight_ih_l0 if isinstance(module, nn.RNNBase) else module.weight_ih
+    reading = getattr(module, "weight_ih_l0", None)  # of a layer; a cell has one of another name
+    reading = module.weight_ih if reading is None else reading
     module.input_size, module.hidden_size = reading.shape[1], weight.shape[1]
 
 
