@@ -17,7 +17,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from scratchcard.networks.counts import SURE, Count, as_one_count, numbers_of
 from scratchcard.networks.labels import KEPT, Dims, Labels, Unions
+from scratchcard.networks.lengths import Lengths, find_lengths
 from scratchcard.networks.operators import rule_of
+from scratchcard.networks.reparametrised import coupled
 from scratchcard.networks.sizes import sizes
 from scratchcard.networks.spellings import core_name, spelled
 
@@ -54,6 +56,11 @@ class Labelling:
         """Parameter or buffer -> its labels."""
         self.output_dims: dict[str, int] = {}
         """Parameter -> the dimension of its outputs, where it is not the first."""
+        self.calculated_dims: dict[str, int] = {}
+        """The same by the node that gives it, of a weight that is calculated."""
+        self.lengths: Lengths = {}
+        """Length -> direction, and the dimension of the lengths, of weights that are normalised."""
+        self._lengths, self._coupled = find_lengths(model), coupled(model)
         self.values: dict[Node, Any] = {}
         signature = program.graph_signature
         named = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
@@ -86,15 +93,27 @@ class Labelling:
             if dim:
                 self.output_dims[self.names[source]] = dim
         elif source in self.weights:  # turned, scaled, added to or multiplied with others: known by its labels
+            self.calculated_dims[source.name] = dim
             roots = self.unions.roots(self.values[source][dim])
             for node in self._made_of(source):
                 dims = self.values[node]
                 same = [at for at, labels in enumerate(dims) if np.array_equal(self.unions.roots(labels), roots)]
                 if node in self.names and len(dims) > 1 and roots.any():
-                    self.output_dims.update({self.names[node]: at for at in same})
+                    for at in same:
+                        self.output_dims[self.names[node]] = at
                 elif core_name(spelled(node.target)) in ("matmul", "mm") and len(dims) == 2:
                     for at in same[:1]:  # the other factor gives what is added up between them
                         self.produces(node.args[1 - at], 1 if at else 0)
+
+    def measures(self, node: Node, dim: int) -> bool:
+        """Whether a node's first two arguments are a direction and a length, so that both can be cut; it is noted."""
+        v, g = (self.names.get(part) if isinstance(part, Node) else None for part in node.args[:2])
+        if v is None or g is None or self._lengths.get(g) != (v, dim):
+            return False
+        if any(user.target != node.target for user in node.args[1].users):  # pyright: ignore
+            return False
+        self.lengths[g] = (v, dim)
+        return True
 
     def _made_of(self, source: Node) -> list[Node]:
         """All that something is made of."""
@@ -161,6 +180,8 @@ class Labelling:
         first = self.same.get(name, name)
         if first not in self.owned:  # a shared one has one set of labels, whatever its name
             self.owned[first] = [self.unions.new(size) for size in value.shape]
+            for labels in self.owned[first] if name in self._coupled else ():
+                self.unions.keep(labels, self._coupled[name])
         self.owned[name] = self.owned[first]
         return self.owned[name]
 
