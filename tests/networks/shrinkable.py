@@ -567,7 +567,7 @@ CATALOGUE: dict[str, Shrinkable] = {
     ),
     "attention": Shrinkable(Attention, sequence(2, 5, 8), {"down": ["up"]}, None),
     "windows": Shrinkable(Windows, images(4), {"block.down": ["block.up"]}, None, {"embed": "LayerNorm"}),
-    "LSTM": Shrinkable(Recurrent, tokens(), {"out": ["up"]}, 1, {"embed": "lstm"}),
+    "LSTM": Shrinkable(Recurrent, tokens(), None, 3),
     "TCN": Shrinkable(
         net(
             lambda m, x: m.out((lambda y: y + F.relu(m.c(F.relu(m.b(y)))))(F.relu(m.a(x))).mean(2)),

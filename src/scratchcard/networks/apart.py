@@ -25,6 +25,9 @@ def _sliced(walk: Walk, node: Node, x: Dims, dim: int = 0, start: Any = None, en
     at, size = dim % len(x), walk.shape(node)[dim]
     if size == len(x[at]):  # all of it
         return x
+    if step not in (None, 1) and _turns(node, at, len(x[at]), step) and walk.unions.roots(x[at]).any():
+        as_chunks(walk, x[at].reshape(-1, step).T.flatten(), size)
+        return with_labels(x, at, x[at][slice(start, end, step)])
     parts = _parts(node, at, len(x[at]))
     if parts and walk.unions.roots(x[at]).any():
         first = range(len(x[at]))[slice(start, end)].start
@@ -55,6 +58,22 @@ def _parts(node: Node, dim: int, size: int) -> bool:
         and ends[-1] == size
         and len({stop - start for start, stop in ordered}) == 1
     )
+
+
+def _turns(node: Node, dim: int, size: int, step: int) -> bool:
+    """Whether slices take every second entry (third, ...) of a dimension of a tensor, and together all of them."""
+    source, starts = node.args[0], list[int]()
+    assert isinstance(source, Node), "a slice is one of a tensor"
+    for user in source.users:
+        told = [*user.args[1:], *(None,) * 4]
+        if _is_slice(user) and (told[0] or 0) in (dim, dim - len(source.meta["val"].shape)):
+            taken = range(size)[slice(*told[1:4])]
+            if len(taken) == size:
+                continue
+            if taken.step != step or len(taken) * step != size:
+                return False
+            starts.append(taken.start)
+    return sorted(starts) == list(range(step))
 
 
 def _is_slice(node: Node) -> bool:

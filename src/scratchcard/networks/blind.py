@@ -17,6 +17,7 @@ from torch.fx import Interpreter, Node
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from scratchcard.networks.operators import lets_through
+from scratchcard.networks.recurrent import RECURRENT
 from scratchcard.networks.sites import Sites
 from scratchcard.types import State, Tensors
 
@@ -55,6 +56,11 @@ class Reading:
     def inputs_of_weight(self) -> int:
         """Which dimension of the weight is the units that are read."""
         return 0 if self._name.startswith(("addmm", "mm", "conv_transpose")) else 1
+
+    @property
+    def additive(self) -> bool:
+        """Whether what it gives is a sum over the units; a recurrent layer adds up inside, and bends the sums."""
+        return self._name not in RECURRENT
 
     @property
     def grouped(self) -> bool:

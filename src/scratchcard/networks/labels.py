@@ -31,12 +31,24 @@ class Unions:
         self._root = [KEPT]
         self._members: dict[int, list[int]] = {}
         self._reasons: dict[int, str] = {}
+        self._spare: set[int] = set()
 
     def new(self, number: int) -> Labels:
         """So many labels that nothing is known of."""
         first = len(self._root)
         self._root.extend(range(first, first + number))
         return np.arange(first, first + number)
+
+    def spare(self, number: int) -> Labels:
+        """So many labels of entries that are all alike and come from no weight: any can go along with what it meets."""
+        labels = self.new(number)
+        self._spare.update(labels.tolist())
+        return labels
+
+    def of_weights(self, labels: Labels) -> bool:
+        """Whether any of these can be cut and is more than spare."""
+        roots = set(self.roots(labels).tolist()) - {KEPT}
+        return any(not self._spare.issuperset(self._those_of(root)) for root in roots)
 
     def roots(self, labels: Labels) -> Labels:
         """For every label the one that stands for all that have become one with it."""

@@ -40,7 +40,8 @@ def _moved(walk: Walk, node: Node, x: Dims, source: Any, destination: Any) -> Di
 
 
 def _concatenated(walk: Walk, node: Node, tensors: list[Dims], dim: int = 0) -> Dims:
-    rank = len(tensors[0])
+    rank = max(map(len, tensors))
+    tensors = [tensor for tensor in tensors if len(tensor) == rank]  # the others are empty: nothing, so far
     along = dim % rank
     joined = []
     for at in range(rank):
@@ -100,6 +101,7 @@ def _block(walk: Walk, merged: Dims, sizes: list[int], axis: int | None) -> Dims
         return [wide[0] if size > 1 else free((1,))[0] for size in sizes]  # dimensions of one entry come and go
     labelled = [at for at, labels in enumerate(merged) if walk.unions.roots(labels).any()]
     if len(labelled) > 1:
+        labelled.sort(key=lambda at: not walk.unions.of_weights(merged[at]))  # what is spread over others gives way
         for other in labelled[1:]:  # heads come before what is inside them
             walk.unions.keep(merged[other], "merged with other labelled dimensions by a view")
     total = int(np.prod([len(labels) for labels in merged]))
@@ -133,7 +135,7 @@ def _expanded(walk: Walk, node: Node, x: Dims, told: Any = (), *_: Any, **__: An
     for labels, other, size in zip(padded, like, shape, strict=True):
         if len(labels) != size:
             walk.unions.keep(labels, "spread over other units by broadcasting")
-            labels = other
+            labels = other if other.any() or size == 1 else walk.unions.spare(size)
         elif other.any():
             walk.unions.unite(labels, other, "shaped like something that is kept")
         result.append(labels)

@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 from torch.fx import Node
 
+from scratchcard.networks.constants import CONSTANTS, EMPTY
+from scratchcard.networks.experts import EXPERTS
 from scratchcard.networks.labels import Dims
 from scratchcard.networks.movement import MOVEMENT
 from scratchcard.networks.pointwise import POINTWISE, POINTWISE_UNSEEN, entry_by_entry, is_pointwise
 from scratchcard.networks.products import PRODUCTS
+from scratchcard.networks.recurrent import RECURRENT
 from scratchcard.networks.reductions import RANKINGS, REDUCTIONS
 from scratchcard.networks.reparametrised import REPARAMETRISED
 from scratchcard.networks.spellings import core_name, spelled
@@ -186,6 +189,9 @@ RULES: dict[str, Rule] = {
     **POINTWISE,
     **REDUCTIONS,
     **PRODUCTS,
+    **RECURRENT,
+    **EXPERTS,
+    **CONSTANTS,
     **REPARAMETRISED,
     **dict.fromkeys(_POOLS, _pooled),
     **dict.fromkeys(_POOLS_WITH_PLACES, _pooled_and_found),
@@ -198,5 +204,5 @@ RULES: dict[str, Rule] = {
     "embedding": _embedded,
 }
 """Operator -> rule; none of these makes a number of what is none."""
-UNSEEN: dict[str, Rule] = {**POINTWISE_UNSEEN, **RANKINGS}
+UNSEEN: dict[str, Rule] = {**POINTWISE_UNSEEN, **RANKINGS, **EMPTY}
 """Operator -> rule; from these a number may come though what they were given is none: nothing is known of it then."""

@@ -12,14 +12,16 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 def retell(module: nn.Module) -> None:
     """Tell a layer its sizes, in place, by the tensors that it has; any other module is left as it is."""
-    weight = getattr(module, "weight", None)
-    if weight is None:  # a normalisation without scale and shift
-        weight = getattr(module, "running_mean", None)
-    if isinstance(weight, Tensor):
+    weight = next((own for own in (getattr(module, name, None) for name in _TELLING) if isinstance(own, Tensor)), None)
+    if weight is not None:
         for kind, told in _TOLD:
             if kind(module):
                 told(module, weight)
                 return
+
+
+_TELLING = ("weight", "running_mean", "weight_hh_l0", "weight_hh")
+"""Tensors that tell sizes: of layers, of a normalisation without scale and shift, of recurrent layers and cells."""
 
 
 def _convolution(module: Any, weight: Tensor) -> None:
@@ -67,6 +69,12 @@ def _matrix(module: Any, weight: Tensor) -> None:
             setattr(module, attribute, size)
 
 
+def _recurrent(module: Any, weight: Tensor) -> None:
+    reading = getattr(module, "weight_ih_l0", None)  # of a layer; a cell has one of another name
+    reading = module.weight_ih if reading is None else reading
+    module.input_size, module.hidden_size = reading.shape[1], weight.shape[1]
+
+
 def _is(*kinds: type) -> Callable[[nn.Module], bool]:
     return lambda module: isinstance(module, kinds)
 
@@ -80,6 +88,7 @@ _TOLD: tuple[tuple[Callable[[nn.Module], bool], Callable[[Any, Tensor], None]], 
     (_is(_ConvNd), _convolution),
     (_is(nn.Linear), _linear),
     (_is(nn.Bilinear), _bilinear),
+    (_is(nn.RNNBase, nn.RNNCellBase), _recurrent),
     (_is(_NormBase), _normalisation),
     (_is(nn.GroupNorm), _groups),
     (_is(nn.PReLU), _slopes),

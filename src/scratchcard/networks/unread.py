@@ -82,12 +82,33 @@ def unread(walk: Labelling) -> set[str]:
 
 
 def read_nodes(program: ExportedProgram) -> set[Node]:
-    """The nodes that what the network returns comes from."""
+    """The nodes that what the network returns comes from, also by being written into a tensor that it comes from."""
     waiting = [node for node in program.graph.nodes if node.op == "output"]
+    writing = [node for node in program.graph.nodes if _writes(node)]
     read: set[Node] = set()
     while waiting:
-        node = waiting.pop()
-        if node not in read:
-            read.add(node)
-            waiting += node.all_input_nodes
+        while waiting:
+            node = waiting.pop()
+            if node not in read:
+                read.add(node)
+                waiting += node.all_input_nodes
+        waiting = [node for node in writing if node not in read and _written(node) in read]
     return read
+
+
+def _writes(node: Node) -> bool:
+    """Whether an operator changes its first argument."""
+    schema = getattr(node.target, "_schema", None)
+    return node.op == "call_function" and schema is not None and schema.is_mutable and bool(node.args)
+
+
+def _written(node: Node) -> Node:
+    """The tensor that an operator writes into, however many views of it lie between."""
+    at = node.args[0]
+    while isinstance(at, Node) and at.op == "call_function" and at.args:
+        schema = getattr(at.target, "_schema", None)
+        first = schema.arguments[0].alias_info if schema is not None and schema.arguments else None
+        if first is None or not isinstance(at.args[0], Node):
+            break
+        at = at.args[0]
+    return at if isinstance(at, Node) else node
