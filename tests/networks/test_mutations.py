@@ -133,7 +133,7 @@ def told(sites: Sites) -> tuple[Any, ...]:
         for part in parts
     }
     adds = {one for one in adds if any(one[3])}
-    numbers = [(count.node, count.size) for count in getattr(sites, "counts", ())]
+    numbers = [(count.module, count.attribute, count.number) for count in getattr(sites, "counts", ())]
     return {name: site.units for name, site in sites.sites.items()}, adds, sites.outputs, sites.kept.keys(), numbers
 
 
