@@ -30,12 +30,11 @@ class Exercise:
 
     model: nn.Module
     inputs: Any
-    reads: Reads | None
-    """None: nothing of `a` may be cut, whatever is made of it."""
+    reads: Reads
 
 
 def made(
-    forward: Callable[..., Tensor], inputs: Callable[[], Any], reads: Reads | None, **parts: Callable[[], Any]
+    forward: Callable[..., Tensor], inputs: Callable[[], Any], reads: Reads, **parts: Callable[[], Any]
 ) -> Exercise:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -47,6 +46,11 @@ def made(
 
 def from_(weight: str, units: Iterable[int] = range(8), dim: int = 0) -> list[Column]:
     return [(f"{weight}.weight", dim, unit) for unit in units]
+
+
+def silent(weight: str, units: Iterable[int] = range(8)) -> Reads:
+    """Units that others than a weight read too are 0 for all of them where the layer that makes them gives 0."""
+    return {f"{weight}.{part}": (0, from_(weight, units)) for part in ("weight", "bias")}
 
 
 class Flipped(nn.Module):
@@ -65,13 +69,13 @@ class Flipped(nn.Module):
 def flat(
     how: Callable[..., Tensor],
     columns: list[Column] | None = None,
-    kept: bool = False,
+    mixed: bool = False,
     width: int = 8,
     shape: tuple[int, ...] = (4, 5),
     more: Reads | None = None,
     **parts: Callable[[], Any],
 ) -> Callable[[], Exercise]:
-    """Layers of neurons around an operator."""
+    """Layers of neurons around an operator; where it mixes units, they are silent where they are made."""
     columns = columns if columns is not None else from_("a")
     own = {
         "a": lambda: nn.Linear(5, width),
@@ -80,16 +84,14 @@ def flat(
         **parts,
     }
     reads: Reads = {"b.weight": (1, columns), "out.weight": (1, from_("b", range(6))), **(more or {})}
-    return lambda: made(
-        lambda m, x: m.out(F.gelu(m.b(how(m, m.a(x), x)))), lambda: torch.randn(*shape), None if kept else reads, **own
-    )
+    reads |= silent("a", range(width)) if mixed else {}
+    return lambda: made(lambda m, x: m.out(F.gelu(m.b(how(m, m.a(x), x)))), lambda: torch.randn(*shape), reads, **own)
 
 
 def maps(
     how: Callable[..., Tensor],
     dims: int = 2,
     columns: list[Column] | None = None,
-    kept: bool = False,
     more: Reads | None = None,
     **parts: Callable[[], Any],
 ) -> Callable[[], Exercise]:
@@ -107,7 +109,7 @@ def maps(
     return lambda: made(
         lambda m, x: m.out(F.gelu(m.b(how(m, m.a(x), x))).mean(over)),
         lambda: torch.randn(2, 2, *(4,) * dims),
-        None if kept else reads,
+        reads,
         **own,
     )
 
@@ -115,6 +117,14 @@ def maps(
 def aten(name: str, *more: Any) -> Callable[..., Tensor]:
     """An operator by the name it has in programs, of one tensor."""
     return lambda m, h, x: getattr(torch.ops.aten, name)(h, *more)
+
+
+def at() -> nn.Buffer:
+    return nn.Buffer(torch.tensor([1, 3]))
+
+
+def places() -> nn.Buffer:
+    return nn.Buffer(torch.tensor([[5, 0, 3]] * 4))
 
 
 def two(how: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[], Exercise]:
@@ -164,8 +174,7 @@ def transposed(dims: int, groups: int = 1) -> Callable[[], Exercise]:
     return maps(
         lambda m, h, x: m.t(h),
         dims,
-        columns=from_("t", range(4), dim=1),
-        kept=groups > 1,
+        columns=from_("t", range(4), dim=1) if groups == 1 else from_("a", [0, 0, 4, 4]),
         more={"t.weight": (0, from_("a"))},
         t=lambda: layer(8, 4, 2, groups=groups),
     )
@@ -177,12 +186,12 @@ def grouped(dims: int, groups: int) -> Callable[[], Exercise]:
     return maps(lambda m, h, x: m.g(h), dims, columns=from_("g"), g=lambda: layer(8, 8, 3, padding=1, groups=groups))
 
 
-def embedded() -> Exercise:
+def embedded(layer: nn.Module | None = None) -> Exercise:
     return made(
         lambda m, x: m.out(F.gelu(m.b(m.e(x)))),
         lambda: torch.randint(0, 11, (4, 3)),
         {"b.weight": (1, from_("e", dim=1)), "out.weight": (1, from_("b", range(6)))},
-        e=lambda: nn.Embedding(11, 8),
+        e=lambda: layer or nn.Embedding(11, 8),
         b=lambda: nn.Linear(8, 6),
         out=lambda: nn.Linear(6, 3),
     )
@@ -205,7 +214,7 @@ def chosen() -> Exercise:
     large = made(
         lambda m, x: m.out((m.b(m.norm(h := m.a(x)).relu()) + m.c(h)).relu()),
         lambda: torch.randn(4, 5),
-        None,
+        {},
         norm=lambda: nn.BatchNorm1d(8),
         **{name: lambda sizes=sizes: nn.Linear(*sizes) for name, sizes in parts.items()},
     )
@@ -243,23 +252,30 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "clamp": (-0.5, 0.5),
     "clamp_min": (-0.3,),
     "clamp_max": (0.3,),
-    **dict.fromkeys(("dropout", "dropout_", "feature_dropout", "alpha_dropout"), (0.3, False)),
+    **dict.fromkeys(("dropout", "dropout_", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"), (0.3, False)),
 }
 """Of operators of one tensor, what else they take."""
 UNARY: dict[str, Callable[..., Tensor]] = {
     **{name: positive(name) for name in ("log", "sqrt", "rsqrt", "log1p", "reciprocal")},
     "pow": positive("pow", 2),
     "masked_fill": lambda m, h, x: h.masked_fill(x[:, :1] > 0, 0.5),
-    "zeros_like": lambda m, h, x: h + torch.zeros_like(h),
+    **{name: lambda m, h, x, name=name: h + getattr(torch, name)(h) for name in ("zeros_like", "ones_like")},
+    "full_like": lambda m, h, x: h + torch.full_like(h, 0.5),
+    "zero": lambda m, h, x: h + torch.ops.aten.zero(h),
     "type_as": lambda m, h, x: h.type_as(x),
     "to": lambda m, h, x: torch.ops.aten.to(h, x.dtype, False, True),
     "detach": lambda m, h, x: h.detach() + h,
     "alias": lambda m, h, x: torch.ops.aten.alias(h),
 }
 """Operators of one tensor that are called otherwise than by it alone."""
-WHAT_NO_PROGRAM_HAS = {"float"}
-"""Rules by names that no operator has; that it is so is tested."""
+NOT_HERE = {"_grouped_mm", "lift_fresh"}
+"""Operators of other devices, and what no program has; names of which torch has no operator are not shown either."""
 BINARY: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    **{
+        name: lambda h, other, x, name=name: getattr(torch.ops.aten, name)(h, other)
+        for name in ("add", "add_", "sub", "sub_", "mul", "mul_", "maximum", "minimum", "rsub")
+    },
+    "addcdiv": lambda h, other, x: torch.addcdiv(h, other, h.abs() + 1),
     "div": lambda h, other, x: h / (other.abs() + 1),
     "div_": lambda h, other, x: h.div_(other.abs() + 1),
     "where": lambda h, other, x: torch.where(x[:, :1] > 0, h, other),
@@ -270,9 +286,9 @@ BINARY: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 def pools(name: str) -> Callable[[], Exercise]:
     dims = int(next(letter for letter in name if letter.isdigit()))
-    if name.startswith("upsample"):
-        mode = name.removeprefix("upsample_")[:-2]
-        return maps(lambda m, h, x: F.interpolate(h, scale_factor=2, mode=mode), dims)
+    if "upsample" in name:
+        mode = name.partition("upsample_")[2].removesuffix("_aa")[:-2].replace("_", "-")
+        return maps(lambda m, h, x: F.interpolate(h, scale_factor=2, mode=mode, antialias=name.endswith("_aa")), dims)
     return maps(lambda m, h, x: getattr(torch.ops.aten, name)(h, [2] * dims), dims)
 
 
@@ -281,20 +297,52 @@ def pools_with_places(name: str) -> Callable[[], Exercise]:
     return maps(lambda m, h, x: getattr(torch.ops.aten, name)(h, [2] * dims)[0], dims)
 
 
-def reduced(name: str) -> dict[str, Callable[[], Exercise]]:
-    def how(h: Tensor, over: Any, keepdim: bool) -> Tensor:
-        if name in ("std", "var"):  # what stands between the dimensions and keepdim has no rule
-            found = getattr(torch.ops.aten, name).dim(h, [over] if isinstance(over, int) else list(over))
-            return found.unsqueeze(1) if over == 1 else found[:, :, None, None]
-        return getattr(torch, name)(h, over, keepdim=keepdim)
-
+def reduced(how: Callable[[Tensor, Any], Tensor], beside: Any = (2, 3)) -> dict[str, Callable[[], Exercise]]:
+    """One of many, with the dimensions kept: over units, and over what is beside them."""
     return {
-        "over units": flat(lambda m, h, x: h + how(h, 1, keepdim=True), kept=True),
-        "beside them": maps(lambda m, h, x: h - how(h, (2, 3), keepdim=True)),
+        "over units": flat(lambda m, h, x: h + how(h, 1), mixed=True),
+        "beside them": maps(lambda m, h, x: h - how(h, beside)),
     }
 
 
-OTHERS: dict[str, dict[str, Callable[[], Exercise]]] = {
+def without_correction(name: str) -> Callable[[Tensor, Any], Tensor]:
+    """Of a spread, the form that says nothing but the dimensions."""
+
+    def how(h: Tensor, over: Any) -> Tensor:
+        found = getattr(torch.ops.aten, name).dim(h, [over] if isinstance(over, int) else list(over))
+        return found.unsqueeze(1) if over == 1 else found[:, :, None, None]
+
+    return how
+
+
+def recurrent(make: Callable[..., nn.Module], cell: bool = False) -> Callable[[], Exercise]:
+    """Units of the state are read by the layer itself too."""
+    last = "" if cell else "_l0"
+    units = [(f"r.weight_hh{last}", 0, unit) for unit in range(6)]
+
+    def how(m: Any, h: Tensor, x: Tensor) -> Tensor:
+        found = m.r(h)
+        return found[0] if isinstance(found, tuple) else found
+
+    return flat(
+        how,
+        columns=units,
+        shape=(4, 5) if cell else (2, 3, 5),
+        more={f"r.weight_ih{last}": (1, from_("a")), f"r.weight_hh{last}": (1, units)},
+        r=lambda: make(8, 6) if cell else make(8, 6, batch_first=True),
+    )
+
+
+def by_parameter(
+    how: Callable[[Any, Tensor, Tensor], Tensor], *shape: int, reads: int, makes: int | None = None
+) -> Callable[[], Exercise]:
+    """A layer that is spelled as a product with a parameter `w`."""
+    columns: list[Column] = [None] if makes is None else [("w", makes, unit) for unit in range(shape[makes])]
+    more: Reads = {"w": (reads, from_("a"))}
+    return flat(how, columns=columns, more=more, w=lambda: nn.Parameter(torch.randn(*shape)))
+
+
+SHOWN: dict[str, dict[str, Callable[[], Exercise]]] = {
     "linear": {"plain": flat(lambda m, h, x: h)},
     "addmm": {"plain": flipped_layers},
     "prelu": {
@@ -308,14 +356,14 @@ OTHERS: dict[str, dict[str, Callable[[], Exercise]]] = {
         "channels": maps(lambda m, h, x: m.norm(h), norm=lambda: nn.BatchNorm2d(8)),
     },
     "instance_norm": {"channels": maps(lambda m, h, x: m.norm(h), norm=lambda: nn.InstanceNorm2d(8, affine=True))},
-    "layer_norm": {"neurons": flat(lambda m, h, x: m.norm(h), kept=True, norm=lambda: nn.LayerNorm(8))},
-    "rms_norm": {"neurons": flat(lambda m, h, x: m.norm(h), kept=True, norm=lambda: nn.RMSNorm(8))},
+    "layer_norm": {"neurons": flat(lambda m, h, x: m.norm(h), mixed=True, norm=lambda: nn.LayerNorm(8))},
+    "rms_norm": {"neurons": flat(lambda m, h, x: m.norm(h), mixed=True, norm=lambda: nn.RMSNorm(8))},
     "group_norm": {
         "of four": maps(lambda m, h, x: m.norm(h), norm=lambda: nn.GroupNorm(4, 8)),
         "of neurons": flat(lambda m, h, x: m.norm(h), norm=lambda: nn.GroupNorm(4, 8)),
     },
-    "softmax": {"over units": flat(lambda m, h, x: h.softmax(1), kept=True)},
-    "log_softmax": {"over units": flat(lambda m, h, x: h.log_softmax(1), kept=True)},
+    "softmax": {"over units": flat(lambda m, h, x: h.softmax(1), mixed=True)},
+    "log_softmax": {"over units": flat(lambda m, h, x: h.log_softmax(1), mixed=True)},
     "matmul": {"of matrices": product(torch.matmul, 2, 3, 5)},
     "bmm": {"of matrices": product(torch.bmm, 2, 3, 5)},
     "mm": {"of matrices": product(torch.mm, 4, 5)},
@@ -327,7 +375,144 @@ OTHERS: dict[str, dict[str, Callable[[], Exercise]]] = {
     },
     **{f"conv_transpose{dims}d": {"plain": transposed(dims)} for dims in (1, 3)},
     "conv_transpose2d": {"plain": transposed(2), "of groups": transposed(2, groups=2)},
-    **{name: reduced(name) for name in ("mean", "sum", "amax", "amin", "std", "var")},
+    **{
+        name: reduced(lambda h, over, name=name: getattr(torch, name)(h, over, keepdim=True))
+        for name in ("mean", "sum", "amax", "amin", "logsumexp", "nanmean")
+    },
+    **{name: reduced(without_correction(name)) for name in ("std", "var")},
+    **{
+        name: reduced(lambda h, over, name=name: getattr(torch, name)(h, over, keepdim=True)[0])
+        for name in ("std_mean", "var_mean")
+    },
+    "prod": reduced(lambda h, over: torch.prod(h, over, keepdim=True), 2),
+    "norm": reduced(lambda h, over: torch.ops.aten.norm(h, 2, [over] if over == 1 else list(over), True)),
+    "linalg_vector_norm": reduced(lambda h, over: torch.linalg.vector_norm(h, dim=over, keepdim=True)),
+    **{
+        name: {
+            "of units": flat(lambda m, h, x, name=name: getattr(torch, name)(h, 1), mixed=True),
+            "beside units": flat(lambda m, h, x, name=name: getattr(torch, name)(h, 0)),
+        }
+        for name in ("cumsum", "cumprod", "logcumsumexp")
+    },
+    "cosine_similarity": {
+        "over units": flat(
+            lambda m, h, x: h * F.cosine_similarity(h, m.c(x), 1)[:, None],
+            mixed=True,
+            more=silent("c"),
+            c=lambda: nn.Linear(5, 8),
+        )
+    },
+    "_softmax": {"over units": flat(aten("_softmax", 1, False), mixed=True)},
+    "_log_softmax": {"over units": flat(aten("_log_softmax", 1, False), mixed=True)},
+    "mv": {"of a parameter": by_parameter(lambda m, h, x: torch.mv(h, m.w)[:, None], 8, reads=0)},
+    "addmv": {"of a parameter": by_parameter(lambda m, h, x: torch.addmv(x[:, 0], h, m.w)[:, None], 8, reads=0)},
+    "dot": {"of a parameter": by_parameter(lambda m, h, x: x[:, :1] + torch.dot(h.sum(0), m.w), 8, reads=0)},
+    "inner": {"of a parameter": by_parameter(lambda m, h, x: torch.inner(h, m.w), 7, 8, reads=1, makes=0)},
+    "tensordot": {
+        "of a parameter": by_parameter(lambda m, h, x: torch.tensordot(h, m.w, ([1], [0])), 8, 7, reads=0, makes=1)
+    },
+    "einsum": {
+        "of a parameter": by_parameter(lambda m, h, x: torch.einsum("ni,oi->no", h, m.w), 7, 8, reads=1, makes=0)
+    },
+    "outer": {"of units": flat(lambda m, h, x: torch.outer(x[:, 0], h[0]))},
+    "baddbmm": {"of matrices": product(lambda a, b: torch.baddbmm(a.new_zeros(1, 1, 1), a, b), 2, 3, 5)},
+    "bilinear": {
+        "with what is given": flat(
+            lambda m, h, x: m.two(h, x),
+            columns=from_("two", range(4)),
+            more={"two.weight": (1, from_("a"))},
+            two=lambda: nn.Bilinear(8, 5, 4),
+        )
+    },
+    "lstm": {"plain": recurrent(nn.LSTM)},
+    "gru": {"plain": recurrent(nn.GRU)},
+    "rnn_tanh": {"plain": recurrent(nn.RNN)},
+    "rnn_relu": {"plain": recurrent(lambda *sizes, **how: nn.RNN(*sizes, nonlinearity="relu", **how))},
+    "lstm_cell": {"plain": recurrent(nn.LSTMCell, cell=True)},
+    "gru_cell": {"plain": recurrent(nn.GRUCell, cell=True)},
+    "rnn_tanh_cell": {"plain": recurrent(nn.RNNCell, cell=True)},
+    "rnn_relu_cell": {"plain": recurrent(lambda *sizes: nn.RNNCell(*sizes, nonlinearity="relu"), cell=True)},
+    "_weight_norm": {
+        "plain": flat(
+            lambda m, h, x: h,
+            columns=[("a.parametrizations.weight.original1", 0, unit) for unit in range(8)],
+            a=lambda: nn.utils.parametrizations.weight_norm(nn.Linear(5, 8)),
+        )
+    },
+    "tensor_split": {
+        "equal": flat(lambda m, h, x: (p := h.tensor_split(2, 1))[0] * p[1].sigmoid(), columns=from_("a", range(4)))
+    },
+    "hsplit": {"equal": flat(lambda m, h, x: (p := h.hsplit(2))[0] * p[1].sigmoid(), columns=from_("a", range(4)))},
+    "vsplit": {"beside units": flat(lambda m, h, x: h.vsplit(2)[1])},
+    "dsplit": {"beside units": maps(lambda m, h, x: h.dsplit(2)[1])},
+    **{
+        name: {
+            "beside units": flat(
+                lambda m, h, x, name=name: getattr(h, name)(0, m.at, m.c(x)[:2]), at=at, c=lambda: nn.Linear(5, 8)
+            ),
+            "of units": flat(lambda m, h, x, name=name: getattr(h, name)(1, m.at, x[:, :2]), at=at, mixed=True),
+        }
+        for name in ("index_copy", "index_add")
+    },
+    **{
+        name: {"of units": flat(lambda m, h, x, name=name: getattr(h, name)(1, m.at, x), at=places, mixed=True)}
+        for name in ("scatter", "scatter_add")
+    },
+    "index": {
+        "of units": flat(lambda m, h, x: h[:, m.at], columns=from_("a", [1, 3]), at=at),
+        "beside units": flat(lambda m, h, x: h[m.at], at=at),
+    },
+    "gather": {"of units": flat(lambda m, h, x: h.gather(1, m.at), columns=from_("a", [5, 0, 3]), at=places)},
+    "channel_shuffle": {
+        "plain": maps(lambda m, h, x: F.channel_shuffle(h, 2), columns=from_("a", [0, 4, 1, 5, 2, 6, 3, 7]))
+    },
+    "pixel_shuffle": {"plain": maps(lambda m, h, x: F.pixel_shuffle(h, 2), columns=from_("a", [0, 4]))},
+    "pixel_unshuffle": {
+        "plain": maps(lambda m, h, x: F.pixel_unshuffle(h, 2), columns=[c for c in from_("a") for _ in range(4)])
+    },
+    "im2col": {
+        "plain": maps(lambda m, h, x: F.unfold(h, 2)[..., None], columns=[c for c in from_("a") for _ in range(4)])
+    },
+    "col2im": {"plain": maps(lambda m, h, x: F.fold(h.flatten(2), 5, 2), columns=from_("a", [0, 4]))},
+    "unfold": {
+        "of units": flat(lambda m, h, x: h.unfold(1, 2, 1).mean(2), columns=[None] * 7, mixed=True),
+        "beside units": maps(lambda m, h, x: h.unfold(2, 2, 2).amax(-1)),
+    },
+    "ravel": {"of units": flat(lambda m, h, x: h.ravel().view(len(h), -1), mixed=True)},
+    "view_as": {"of another": two(lambda h, other, x: h.view_as(other) + other)},
+    "reshape_as": {"of another": two(lambda h, other, x: h.reshape_as(other) + other)},
+    "repeat": {"of units": flat(lambda m, h, x: h.repeat(1, 2), columns=from_("a") * 2)},
+    "tile": {"of units": flat(lambda m, h, x: torch.tile(h, (1, 2)), columns=from_("a") * 2)},
+    "t": {"twice": flat(lambda m, h, x: torch.t(torch.t(h)))},
+    "numpy_T": {"twice": flat(lambda m, h, x: h.T.T)},
+    "mT": {"twice": flat(lambda m, h, x: h.mT.mT)},
+    "tril": {"of units": flat(lambda m, h, x: h.tril())},
+    "triu": {"of units": flat(lambda m, h, x: h.triu())},
+    "vstack": {"beside units": flat(lambda m, h, x: torch.vstack([h, m.c(x)]), c=lambda: nn.Linear(5, 8))},
+    "hstack": {
+        "of two": flat(
+            lambda m, h, x: torch.hstack([h, m.c(x)]), columns=[*from_("a"), *from_("c")], c=lambda: nn.Linear(5, 8)
+        )
+    },
+    "dstack": {
+        "beside units": maps(lambda m, h, x: torch.dstack([h, m.c(x)]), c=lambda: nn.Conv2d(2, 8, 3, padding=1))
+    },
+    "movedim": {"plain": flat(lambda m, h, x: h[:, :, None].movedim(1, 2))},
+    "broadcast_tensors": {"of two": two(lambda h, other, x: torch.add(*torch.broadcast_tensors(h, other[:1])))},
+    "copy": {"of another": flat(lambda m, h, x: torch.ops.aten.copy(h, m.c(x)), from_("c"), c=lambda: nn.Linear(5, 8))},
+    **{
+        name: {"of a told size": flat(lambda m, h, x, how=how: h * how(m, h), size=lambda: 8)}
+        for name, how in {
+            "zeros": lambda m, h: torch.zeros(m.size) + 1,
+            "ones": lambda m, h: torch.ones(m.size),
+            "full": lambda m, h: torch.full((m.size,), 0.5),
+            "empty": lambda m, h: torch.empty(m.size).fill_(0.5),
+            "new_zeros": lambda m, h: h.new_zeros(m.size) + 1,
+            "new_ones": lambda m, h: h.new_ones(m.size),
+            "new_full": lambda m, h: h.new_full((m.size,), 0.5),
+            "new_empty": lambda m, h: h.new_empty(m.size).fill_(0.5),
+        }.items()
+    },
     "permute": {"plain": flat(lambda m, h, x: h[:, :, None].permute(0, 2, 1))},
     "transpose": {"plain": flat(lambda m, h, x: h[:, :, None].transpose(1, 2))},
     "cat": {
@@ -343,13 +528,11 @@ OTHERS: dict[str, dict[str, Callable[[], Exercise]]] = {
     "flatten": {"channels to neurons": flattened(lambda h: h.flatten(1))},
     "unflatten": {
         "one and all": flat(lambda m, h, x: h.unflatten(1, (-1, 1))[:, :, 0]),
-        "in two": flat(lambda m, h, x: h.unflatten(1, (2, 4)).flatten(1), kept=True),
+        "in two": flat(lambda m, h, x: h.unflatten(1, (2, -1)).flatten(1)),
     },
     "expand": {
         "beside units": flat(lambda m, h, x: h[:, :, None].expand(-1, -1, 3).sum(2)),
-        "over units": flat(
-            lambda m, h, x: h + m.c(x).expand(-1, 8), c=lambda: nn.Linear(5, 1), columns=from_("a"), kept=True
-        ),
+        "over units": flat(lambda m, h, x: h + m.c(x).expand(-1, m.size), c=lambda: nn.Linear(5, 1), size=lambda: 8),
     },
     "expand_as": {"beside units": flat(lambda m, h, x: h[None].expand_as(x[:3, :1, None] + h[None, :, :]).sum(0))},
     "slice": {
@@ -357,7 +540,7 @@ OTHERS: dict[str, dict[str, Callable[[], Exercise]]] = {
         "beside units": maps(lambda m, h, x: h[:, :, 1:3]),
     },
     "select": {
-        "of units": flat(lambda m, h, x: h + h.select(1, 2).unsqueeze(1), kept=True),
+        "of units": flat(lambda m, h, x: h + h.select(1, 2).unsqueeze(1), mixed=True),
         "beside units": flat(lambda m, h, x: h.unsqueeze(2).select(2, 0)),
     },
     "narrow": {"of units": flat(lambda m, h, x: h.narrow(1, 2, 4), columns=from_("a", range(2, 6)))},
@@ -372,7 +555,7 @@ OTHERS: dict[str, dict[str, Callable[[], Exercise]]] = {
         }.items()
     },
     "split": {
-        "of units": flat(lambda m, h, x: h.split(4, 1)[1], columns=from_("a", range(4, 8))),
+        "of units": flat(lambda m, h, x: h.split(m.half, 1)[1], columns=from_("a", range(4, 8)), half=lambda: 4),
         "of heads": split_heads(lambda m, h: h.split(m.rows, -1)),
     },
     "split_with_sizes": {
@@ -432,17 +615,16 @@ def joined() -> Exercise:
 
 def networks_of(name: str) -> dict[str, Callable[[], Exercise]]:
     """The networks that a rule is shown on: written down, or by what all operators of its kind do."""
-    if name in OTHERS:
-        return OTHERS[name]
+    if name in SHOWN:
+        return SHOWN[name]
     kind = RULES[name].__name__
     if kind == "_pooled":
         return {"plain": pools(name)}
     if kind == "_pooled_and_found":
         return {"plain": pools_with_places(name)}
-    if kind == "together":
-        how = BINARY.get(name, lambda h, other, x: getattr(torch.ops.aten, name)(h, other))
-        return {"of two": two(how)}
-    if kind == "_same":
+    if name in BINARY:
+        return {"of two": two(BINARY[name])}
+    if kind in ("_same", "same", "together", "entry_by_entry"):
         how = UNARY.get(name, aten(name, *ARGUMENTS.get(name, ())))
         return {"plain": flat(lambda m, h, x: how(m, h * 1.0, x))}
     return {}
