@@ -143,9 +143,8 @@ def head_roots(values: dict[Node, Any], unions: Unions, weights: Collection[Node
     found: set[int] = set()
     for node in values:
         for part, repeats in attention_over(node, weights).items():
-            dims: Any = values.get(part)
-            for at in () if dims is None else repeats:
-                found.update(unions.roots(dims[at]).tolist())
+            for at in repeats if part in values else ():
+                found.update(unions.roots(values[part][at]).tolist())
     return found - {KEPT}
 
 

@@ -27,6 +27,10 @@ Places = dict[str, dict[int, list[int]]]
 """Parameter or buffer -> dimension -> indices."""
 
 
+_LAYERS = ("linear", "addmm", "embedding", "layer_norm", "rms_norm", "conv1d", "conv2d", "conv3d", "softmax")
+"""What makes an activation even of parameters alone: learnt queries are no weights any more."""
+
+
 @dataclass(frozen=True)
 class Consumed:
     """An operator that adds up over a dimension of one of its arguments: a silenced unit must be 0 there."""
@@ -56,8 +60,6 @@ class Labelling:
         """Parameter or buffer -> its labels."""
         self.output_dims: dict[str, int] = {}
         """Parameter -> the dimension of its outputs, where it is not the first."""
-        self.calculated_dims: dict[str, int] = {}
-        """The same by the node that gives it, of a weight that is calculated."""
         self.lengths: Lengths = {}
         """Length -> direction, and the dimension of the lengths, of weights that are normalised."""
         self._lengths, self._coupled = find_lengths(model), coupled(model)
@@ -72,7 +74,8 @@ class Labelling:
         """Node -> the parameter or buffer that it stands for."""
         self.weights: set[Node] = set(self.names)
         for node in program.graph.nodes:
-            if node.op == "call_function" and node.all_input_nodes and self.weights.issuperset(node.all_input_nodes):
+            made = node.op == "call_function" and core_name(spelled(node.target)) not in _LAYERS
+            if made and node.all_input_nodes and self.weights.issuperset(node.all_input_nodes):
                 self.weights.add(node)
         self.counted: list[Count] = []
         """The numbers in its code, or told to its modules, that count units."""
@@ -93,12 +96,11 @@ class Labelling:
             if dim:
                 self.output_dims[self.names[source]] = dim
         elif source in self.weights:  # turned, scaled, added to or multiplied with others: known by its labels
-            self.calculated_dims[source.name] = dim
-            roots = self.unions.roots(self.values[source][dim])
-            for node in self._made_of(source):
-                dims = self.values[node]
+            roots = self.unions.roots(self._value(source)[dim])
+            for node in self._made_of(source) if roots.any() else ():
+                dims = self._value(node)
                 same = [at for at, labels in enumerate(dims) if np.array_equal(self.unions.roots(labels), roots)]
-                if node in self.names and len(dims) > 1 and roots.any():
+                if node in self.names and len(dims) > 1:
                     for at in same:
                         self.output_dims[self.names[node]] = at
                 elif core_name(spelled(node.target)) in ("matmul", "mm") and len(dims) == 2:

@@ -241,7 +241,7 @@ def _outputs(model: nn.Module, walk: Labelling, calculated: dict[str, Calculated
             if parameter.dim() < 2 or "bias" in own or walk.same[name] in parts:
                 continue
             made = calculated.get(walk.same[name])
-            dim = walk.output_dims.get(name, 0) if made is None else walk.calculated_dims.get(made.node, 0)
+            dim = walk.output_dims.get(name, 0)
             whole = made is not None or own == "weight" or (path != layer and own.startswith("original"))
             found.append((name, layer if whole and layer else name, dim))
     return found
