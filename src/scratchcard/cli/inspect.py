@@ -128,9 +128,9 @@ def _units(console: Console, task: Task) -> None:
     console.print("units that can be removed, by site:", highlight=False)
     _table(console, "shared with", [(s.name, len(s), s.layers[1:]) for s in found.sites.values() if _is_own(found, s)])
     console.print(f"{percent(found.share)} of all parameters lie in these units", highlight=False)
-    if found.choices:
+    if choices := found.among(found.choices):
         console.print("channels that single readers of a stream can do without, where named:", highlight=False)
-        _table(console, "read by", [(name, len(found[name]), c.readers) for name, c in found.choices.items()])
+        _table(console, "read by", [(name, len(found[name]), found.choices[name].readers) for name in choices])
     if found.branches:
         console.print("whole branches, where named:", highlight=False)
         _table(console, "consists of", [(name, 1, branch.modules) for name, branch in found.branches.items()])

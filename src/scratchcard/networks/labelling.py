@@ -118,7 +118,7 @@ class Labelling:
         return True
 
     def _made_of(self, source: Node) -> list[Node]:
-        """All that something is made of."""
+        """All tensors that something is made of."""
         found: dict[Node, None] = {}
         waiting = [source]
         while waiting:
@@ -126,7 +126,7 @@ class Labelling:
             if node not in found:
                 found[node] = None
                 waiting += node.all_input_nodes
-        return list(found)
+        return [node for node in found if isinstance(node.meta.get("val"), Tensor)]
 
     def counts(self, node: Node, number: int, labels: Labels, attribute: str = "") -> None:
         """Note that a number which is written into the code, or told to a module, counts these units."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,8 +100,16 @@ class Sites:
         Units are those of ordinary sites and of heads; a parameter that lies in several, or has several names, counts
         once. What choices and branches could take besides is not in it.
         """
-        units = (unit for name in (*self.ordinary, *self.heads) for unit in self.sites[name].units)
+        units = (unit for name in self._plain for unit in self.sites[name].units)
         return share_inside(units, self._parameters())
+
+    def among(self, names: Iterable[str]) -> list[str]:
+        """Those of some names that are sites which can be cut."""
+        return [name for name in names if name in self.sites]
+
+    @property
+    def _plain(self) -> tuple[str, ...]:
+        return (*self.ordinary, *self.among(self.heads))
 
     def whole(self) -> UnitMask:
         """The mask that keeps every unit."""
@@ -111,8 +120,12 @@ class Sites:
 
     def __str__(self) -> str:
         """A table of about ten lines: alike sites together, their units, what share they are, what is kept and why."""
-        plain = {name: self.sites[name].units for name in (*self.ordinary, *self.heads)}
-        besides = {"choices of channels for one reader": list(self.choices), "whole branches": list(self.branches)}
+        plain = {name: self.sites[name].units for name in self._plain}
+        besides = {
+            "choices of channels for one reader": self.among(self.choices),
+            "whole branches": list(self.branches),
+            "of frozen layers": list(self.frozen),
+        }
         return site_table(plain, besides, self.kept, self._parameters())
 
     def _parameters(self) -> dict[str, tuple[int, ...]]:
@@ -240,8 +253,7 @@ def _outputs(model: nn.Module, walk: Labelling, calculated: dict[str, Calculated
             name = f"{path}.{own}" if path else own
             if parameter.dim() < 2 or "bias" in own or walk.same[name] in parts:
                 continue
-            made = calculated.get(walk.same[name])
-            dim = walk.output_dims.get(name, 0)
-            whole = made is not None or own == "weight" or (path != layer and own.startswith("original"))
-            found.append((name, layer if whole and layer else name, dim))
+            made = walk.same[name] in calculated and own.startswith("weight")  # weight_v, weight_orig
+            whole = made or own == "weight" or (path != layer and own.startswith("original"))
+            found.append((name, layer if whole and layer else name, walk.output_dims.get(name, 0)))
     return found
