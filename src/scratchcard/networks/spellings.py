@@ -56,8 +56,10 @@ OTHER_NAMES = {
 
 
 def spelled(target: Any) -> str:
-    """An operator's own name, without namespace and overload: aten.add_.Tensor is add_."""
-    return str(target).removeprefix("aten.").partition(".")[0]
+    """An operator's own name, without overload: aten.add_.Tensor is add_; one of another library keeps its name too."""
+    library, _, rest = str(target).partition(".")
+    name = rest.partition(".")[0]
+    return name if library == "aten" else f"{library}::{name}" if name else library
 
 
 def core_name(name: str) -> str:
