@@ -42,6 +42,10 @@ class Walk(Protocol):
         """
         ...
 
+    def has_number(self, node: Node, number: int) -> bool:
+        """Whether the module in whose code an operator runs has such a number among its attributes."""
+        ...
+
     def shape(self, node: Node) -> tuple[int, ...]:
         """The shape of what a node gives, of the first where it gives several."""
         ...
