@@ -7,8 +7,8 @@ import torch
 from shrinkable import Net, made
 from torch import nn
 
+from scratchcard.networks.proved import find_sites
 from scratchcard.networks.site_table import percent, share_inside, short, site_table
-from scratchcard.networks.sites import find_sites
 
 
 def sites_of(model, *shape):
