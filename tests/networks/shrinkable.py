@@ -542,9 +542,8 @@ CATALOGUE: dict[str, Shrinkable] = {
             out=linear(6, 4),
         ),
         images(),
-        {"out": ["c"]},
-        None,
-        {"a": "view"},
+        {"b": ["a"], "c": ["a"], "out": ["c"]},
+        2,
     ),
     "functional": Shrinkable(Functional, images(), None, 2),
     "called three times": Shrinkable(
@@ -568,7 +567,7 @@ CATALOGUE: dict[str, Shrinkable] = {
     ),
     "attention": Shrinkable(Attention, sequence(2, 5, 8), {"down": ["up"]}, None),
     "windows": Shrinkable(Windows, images(4), {"block.down": ["block.up"]}, None, {"embed": "LayerNorm"}),
-    "LSTM": Shrinkable(Recurrent, tokens(), {"out": ["up"]}, 1, {"embed": "lstm"}),
+    "LSTM": Shrinkable(Recurrent, tokens(), None, 3),
     "TCN": Shrinkable(
         net(
             lambda m, x: m.out((lambda y: y + F.relu(m.c(F.relu(m.b(y)))))(F.relu(m.a(x))).mean(2)),
@@ -706,9 +705,8 @@ CATALOGUE: dict[str, Shrinkable] = {
             out=conv(4, 2),
         ),
         images(),
-        {"b": ["a"], "out": ["c"]},
-        2,
-        {"b": "pixel_shuffle"},
+        {"b": ["a"], "c": ["b"], "out": ["c"]},
+        3,
     ),
     "chunks": Shrinkable(
         net(lambda m, x: m.out(pooled(chunks(m.a(x)))), a=conv(3, 12), out=linear(6, 3)),

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from scratchcard.networks import exported
 from scratchcard.networks.compact import compact
-from scratchcard.networks.exported import TOLERANCE, NoFile, export_onnx, export_program
+from scratchcard.networks.exported import IN_ONNX, TOLERANCE, NoFile, export_onnx, export_program
 from scratchcard.networks.forward import call, read_state, state_digest
 from scratchcard.networks.sites import read_sites
 from scratchcard.networks.zoo import densenet_40, resnet_20
@@ -290,6 +290,14 @@ def test_where_onnx_runtime_lacks_a_type_float32_is_tried_and_named(kind, runs, 
     assert told.value.in_float32
     assert next(model.parameters()).dtype == kind
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.heavy
+def test_a_constant_that_onnx_keeps_in_float32_does_not_refuse_a_float64_network(tmp_path):
+    net = nn.LayerNorm(8).double()
+    inputs = drawn(4, 8).double() * 1e-3  # the constant under the root counts
+    assert 1e-10 < export_onnx(net, inputs, tmp_path / "net.onnx").error <= IN_ONNX[torch.float64]
+    assert export_program(net, inputs, tmp_path / "net.pt2").error <= TOLERANCE[torch.float64]
 
 
 @pytest.mark.heavy

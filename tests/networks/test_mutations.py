@@ -29,7 +29,6 @@ from scratchcard.networks.compact import Compacted, compact
 from scratchcard.networks.cuts import ShrinkSpec
 from scratchcard.networks.forward import call
 from scratchcard.networks.operators import RULES
-from scratchcard.networks.proved import find_sites
 from scratchcard.networks.silenced import leaves
 from scratchcard.networks.sites import Sites, read_sites
 
@@ -213,7 +212,7 @@ def test_a_right_rule_is_called_and_gives_a_right_network(name, what):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(RULES, name, told_of)
-        sites = find_sites(case.model, case.inputs)
+        sites = read_sites(case.model, case.inputs)
     assert called, f"{name} is not in the program of the network that it is to be shown on"
     small = compact(case.model, some(sites), case.inputs, sites)
     assert right(case, small)

@@ -127,15 +127,23 @@ def several_outputs(x):
 KEPT_FORMS = {
     "topk": (several_outputs, 3, "topk"),
     "reflected": (lambda x: nn.functional.pad(x, (2, 2), mode="reflect"), 10, "taken apart"),
-    "power of a number": (lambda x: 2.0**x, 6, "pow"),
     "sorted": (lambda x: x.sort(1)[0], 6, "sort"),
     "unequal chunks": (lambda x: torch.cat(x[:, :5].chunk(2, 1), 1), 5, "taken apart"),
     "unbound": (lambda x: torch.stack(x.unbind(1)[:2], 1), 2, "position"),
     "rolled": (lambda x: x.roll(1, 1), 6, "order"),
     "rolled flat": (lambda x: x.roll(1), 6, "order"),
     "flipped": (lambda x: x.flip(1), 6, "order"),
-    "split": (lambda x: torch.cat(x.split(2, 1), 1), 6, "sizes"),
-    "summed": (lambda x: x.sum(1, keepdim=True).expand(-1, 6) + x, 6, "neighbours"),
+    "split unevenly": (lambda x: torch.cat(x.split([2, 4], 1), 1), 6, "sizes"),
+    "every other one": (lambda x: x[:, ::2], 3, "position"),
+    "one half only": (lambda x: x[:, :3], 3, "position"),
+    "chosen": (lambda x: x[:, [0, 2, 1]], 3, "position"),
+    "averaged": (lambda x: x.mean(1, keepdim=True).expand(-1, 6) * 2, 6, "neighbours"),
+    "added up to a written size": (lambda x: x.sum(1, keepdim=True).expand(-1, 6) + x, 6, "kept"),
+    "added up in order": (lambda x: x.cumsum(1), 6, "before it"),
+    "largest": (lambda x: x.max(1, keepdim=True)[0] * x, 6, "neighbours"),
+    "slid over": (lambda x: nn.functional.max_pool1d(x[:, None], 2)[:, 0], 3, "slides"),
+    "convolved along": (lambda x: nn.functional.conv1d(x[:, None], torch.ones(1, 1, 3))[:, 0], 4, "slides"),
+    "grouped by a literal": (lambda x: nn.functional.group_norm(x, 2), 6, "number of groups"),
 }
 
 

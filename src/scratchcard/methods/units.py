@@ -80,7 +80,7 @@ def weights_of_units(task: Task, cut: Collection[str]) -> list[Weight]:
 
     return [
         replace(weight, prunable=False, reason=why(weight.name))
-        for weight in list_weights(task.fresh(0), task.example_inputs(), (), ())
+        for weight in list_weights(task.fresh(0), task.example_inputs(), also=("*",))
     ]
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import Interpreter, Node
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from scratchcard.networks.operators import RULES
+from scratchcard.networks.operators import lets_through
+from scratchcard.networks.recurrent import RECURRENT
 from scratchcard.networks.sites import Sites
 from scratchcard.types import State, Tensors
 
@@ -37,22 +38,29 @@ class Reading:
     @property
     def value(self) -> Tensor:
         """What it adds up."""
-        return self.arguments[self.at]
+        return tree_leaves(self.arguments)[self.at]
 
     @property
     def weight(self) -> int | None:
-        """Where its weight stands among the arguments; None where it multiplies two activations."""
-        return self._place("weight", "mat2")
+        """Where its weight stands among the arguments, behind what it weights; None where it is not known to."""
+        place = None if self._name == "bilinear" else self._place("weight", "mat2")
+        return None if place is None or place == self.at or self.arguments[place].dim() < 2 else place
 
     @property
     def bias(self) -> int | None:
         """Where its bias stands among the arguments; None without one."""
-        return None if self.weight is None else self._place("bias", "self")
+        place = None if self.weight is None else self._place("bias", "self")
+        return None if place == self.at else place
 
     @property
     def inputs_of_weight(self) -> int:
         """Which dimension of the weight is the units that are read."""
-        return 0 if self._name.startswith(("addmm", "conv_transpose")) else 1
+        return 0 if self._name.startswith(("addmm", "mm", "conv_transpose")) else 1
+
+    @property
+    def additive(self) -> bool:
+        """Whether what it gives is a sum over the units; a recurrent layer adds up inside, and bends the sums."""
+        return self._name not in RECURRENT
 
     @property
     def grouped(self) -> bool:
@@ -72,11 +80,15 @@ class Reading:
 
     def on(self, value: Tensor, weight: Tensor | None = None) -> Tensor:
         """What it gives for another argument, and another weight, without its bias."""
+        if self.weight is None:
+            parts, form = tree_flatten(self.arguments)
+            parts[self.at] = value
+            return self._called(list(tree_unflatten(parts, form)))
         given = list(self.arguments)
         given[self.at] = value
         if self.bias is not None:
             given[self.bias] = torch.zeros_like(given[self.bias])
-        if weight is not None and self.weight is not None:
+        if weight is not None:
             given[self.weight] = weight
         return self._called(given)
 
@@ -167,8 +179,9 @@ class Run(Interpreter):
         """Run one operator, noting what it adds up."""
         readings = []
         for consumed in self._sites.consumed.get(n.name, []):
-            given = list(self.fetch_args_kwargs_from_env(n)[0])
-            given[consumed.argument] = given[consumed.argument].clone()  # it may be changed in place later
+            parts, form = tree_flatten(tuple(self.fetch_args_kwargs_from_env(n)[0]))
+            parts[consumed.argument] = parts[consumed.argument].clone()  # it may be changed in place later
+            given = tree_unflatten(parts, form)
             roots = self._sites.unions.roots(consumed.labels).tolist()
             readings.append(Reading(n, consumed.argument, consumed.dim, roots, tuple(given)))
         self.readings += readings
@@ -184,7 +197,7 @@ class Run(Interpreter):
         if not hidden and not any(_unknown(self.env[source]) for source in sources):
             return result
         name, picked = operator_name(n), n.target is operator.getitem
-        nothing = not picked and (hidden or name not in RULES)
+        nothing = not picked and (hidden or not lets_through(n.target))
 
         def cover(leaf: Any) -> Any:
             if floating(leaf):

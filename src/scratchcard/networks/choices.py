@@ -19,10 +19,10 @@ from torch.fx import Node
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
-from scratchcard.networks.heads import operator
+from scratchcard.networks.apart import SELECTED
+from scratchcard.networks.followed import operator
 from scratchcard.networks.labelling import Consumed, Labelling, Places, kept_whole, places
 from scratchcard.networks.labels import KEPT, Labels, Unions
-from scratchcard.networks.movement import SELECTED
 
 Selections = dict[str, list[int]]
 """BatchNorm -> the channels of its input that it reads, by position, rising; one that is not named reads all."""

@@ -6,18 +6,17 @@ large one so silenced before anybody gets it (`gate`); where they differ nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from scratchcard.networks.branches import Gone, gone_of, remove
 from scratchcard.networks.choices import Selections, select, selected, selections
 from scratchcard.networks.copies import copied, without_masks
+from scratchcard.networks.counts import Count
 from scratchcard.networks.cuts import (
     ShrinkSpec,
     check_unit_mask,
@@ -30,7 +29,9 @@ from scratchcard.networks.cuts import (
 from scratchcard.networks.forward import as_fits
 from scratchcard.networks.gate import Cut, Gate, Originals
 from scratchcard.networks.head_counts import AttributeEdits, FewerHeads, free_of_width, settled
+from scratchcard.networks.labels import among
 from scratchcard.networks.lengths import fit_lengths, recalculate
+from scratchcard.networks.retold import retell, retell_attention
 from scratchcard.networks.sites import Sites, read_sites
 from scratchcard.types import Tensors, UnitMask
 
@@ -155,7 +156,7 @@ def compacted(
     how = Cut(sites, unit_mask, spec, gone)
     gate = Gate(originals or Originals(model), how, example_inputs, redrawn=bool(fewer), full=proof == "full")
     try:
-        edits, error = settled(small, sites.heads, fewer, gate)
+        edits, error = settled(small, sites.heads, fewer, gate, _counts(sites, unit_mask, gone), fewest=proof == "full")
     except ValueError as refused:
         if not cut:
             raise
@@ -167,6 +168,14 @@ def compacted(
     return Compacted(small, spec, edits, sites.kept, error, chosen, gone)
 
 
+def _counts(sites: Sites, unit_mask: UnitMask, gone: Mapping[str, Gone]) -> list[tuple[Count, int]]:
+    """The numbers that count units which are cut, other than heads, and what they are now; none of what is gone."""
+    lost = tuple(f"{path}." for branch in gone.values() for path in branch.modules)
+    cut = among(cut_labels(sites, {name: kept for name, kept in unit_mask.items() if name not in sites.heads}))
+    left = [(count, count.left(sites.unions, cut)) for count in sites.counts]
+    return [(count, now) for count, now in left if 0 < now < count.number and not f"{count.module}.".startswith(lost)]
+
+
 def shrunk(model: nn.Module, spec: dict[str, dict[int, Tensor]], gone: Mapping[str, Gone]) -> nn.Module:
     """A deep copy of the network whose tensors keep the indices of a shrink spec, layers told their new sizes.
 
@@ -176,35 +185,32 @@ def shrunk(model: nn.Module, spec: dict[str, dict[int, Tensor]], gone: Mapping[s
         gone: the branches that are taken out.
     """
     small = copied(model)
+    whole = list(small.named_parameters())  # held, so that no other tensor gets the id of one
+    first = {id(parameter): name for name, parameter in whole}
+    """A shared parameter -> the first of its names, by which the spec knows it."""
     seen: dict[int, nn.Parameter] = {}
     for module_name, module in small.named_modules():
         prefix = f"{module_name}." if module_name else ""
         for own, parameter in list(module.named_parameters(recurse=False)):
             if id(parameter) not in seen:  # a shared parameter stays one
-                seen[id(parameter)] = _cut(parameter, spec.get(_first_name(small, prefix + own, parameter), {}))
+                seen[id(parameter)] = _cut(parameter, spec.get(first[id(parameter)], {}))
             setattr(module, own, seen[id(parameter)])
         for own, buffer in list(module.named_buffers(recurse=False)):
             if prefix + own in spec:
                 setattr(module, own, selected_of(buffer, spec[prefix + own]))
     fit_lengths(model, small, spec)
-    told = _to_retell(spec)
-    for module_name, module in small.named_modules():
-        if module_name in told:
-            _retell(module)
+    for path in {_owner(name) for name in spec}:
+        recalculate(small.get_submodule(path))
+        retell(small.get_submodule(path))
     for module_name, module in small.named_modules():
         if not isinstance(module, nn.MultiheadAttention) or isinstance(module, FewerHeads):
             continue
         prefix = f"{module_name}." if module_name else ""
         if any(1 in spec.get(f"{prefix}{own}", {}) for own in ("in_proj_weight", "q_proj_weight")):
             free_of_width(small, module)
-            module.embed_dim = module.out_proj.out_features
+            retell_attention(module)
     remove(small, gone)
     return small
-
-
-def _first_name(model: nn.Module, name: str, parameter: nn.Parameter) -> str:
-    """The first of a shared parameter's names, by which the spec knows it."""
-    return next((other for other, own in model.named_parameters() if own is parameter), name)
 
 
 def _cut(parameter: nn.Parameter, kept: dict[int, Tensor]) -> nn.Parameter:
@@ -213,46 +219,7 @@ def _cut(parameter: nn.Parameter, kept: dict[int, Tensor]) -> nn.Parameter:
     return nn.Parameter(selected_of(parameter.detach(), kept), requires_grad=parameter.requires_grad)
 
 
-def _to_retell(spec: Iterable[str]) -> set[str]:
-    """The modules whose weights or statistics are cut, or parameters that they calculate their weights from."""
-    found = set()
-    for name in spec:
-        module, parametrised, _ = name.rpartition(".parametrizations.weight.")
-        path, _, own = name.rpartition(".")
-        if parametrised or own in ("weight", "running_mean", "weight_v"):
-            found.add(module if parametrised else path)
-    return found | ({""} if any(name.startswith("parametrizations.weight.") for name in spec) else set())
-
-
-def _retell(module: nn.Module) -> None:
-    """Tell a layer the sizes that its tensors have now."""
-    recalculate(module)
-    weight = getattr(module, "weight", None)
-    if weight is None:  # a normalisation without scale and shift
-        weight = getattr(module, "running_mean", None)
-    if not isinstance(weight, Tensor):
-        return
-    if isinstance(module, _ConvNd):
-        if module.groups > 1:
-            per_group = module.out_channels // module.groups
-            module.groups = weight.shape[0] // per_group
-            module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
-        elif isinstance(module, _ConvTransposeNd):
-            module.in_channels, module.out_channels = weight.shape[:2]
-        else:
-            module.out_channels, module.in_channels = weight.shape[:2]
-    elif isinstance(module, nn.Linear):
-        module.out_features, module.in_features = weight.shape
-    elif isinstance(module, _NormBase):
-        module.num_features = weight.shape[0]
-    elif isinstance(module, nn.GroupNorm):
-        module.num_groups = module.num_groups * weight.shape[0] // module.num_channels
-        module.num_channels = weight.shape[0]
-    elif isinstance(module, nn.PReLU):
-        module.num_parameters = weight.shape[0]
-    elif {"nf", "nx"} & vars(module).keys() and weight.dim() == 2:  # transformers' Conv1D: [in, out]
-        for attribute, size in (("nx", weight.shape[0]), ("nf", weight.shape[1])):
-            if isinstance(getattr(module, attribute, None), int):
-                setattr(module, attribute, size)
-    elif isinstance(module, nn.Embedding):
-        module.embedding_dim = weight.shape[1]
+def _owner(name: str) -> str:
+    """The path of the module that has a tensor as its own, or calculates its own from it."""
+    path, parametrised, _ = f".{name}".partition(".parametrizations.")
+    return (path if parametrised else path.rpartition(".")[0]).removeprefix(".")

@@ -289,7 +289,10 @@ def _share(reading: Reading, indices: set[int]) -> Tensor:
     value = reading.value.index_select(reading.dim, chosen).nan_to_num(nan=0.0)
     if not bool(value.any()):
         return torch.zeros(1, 1)
-    return along(reading.on(torch.zeros_like(reading.value).index_copy_(reading.dim, chosen, value)), reading.dim)
+    if not reading.additive:
+        return torch.tensor([[0.0, 1.0]])  # one that could not be folded
+    result = reading.on(torch.zeros_like(reading.value).index_copy_(reading.dim, chosen, value))
+    return result.reshape(1, -1) if reading.weight is None else along(result, reading.dim)
 
 
 def _drawn(inputs: Tensors) -> Tensors:

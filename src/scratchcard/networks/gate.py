@@ -32,6 +32,8 @@ TOLERANCE_SINGLE = 1e-5
 """The same for networks that run in float32 only, or in a part of them."""
 IN_TRAINING = 1e4
 """So many times that is allowed in training mode, where statistics of a small batch stand under a root."""
+LARGEST_DOUBLE = 500_000_000
+"""Networks of more parameters are compared in their own types: several copies in float64 would fill the memory."""
 ROUNDINGS = 8
 """An output this many roundings of 1 away is equal, however small its numbers: what cancels leaves noise."""
 
@@ -85,6 +87,12 @@ class Originals:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._made: dict[tuple[bool, bool], nn.Module] = {}
+
+    @property
+    def digits(self) -> tuple[bool, ...]:
+        """Whether to compare in float64, or in the types that the network has: what to try, in order."""
+        numbers = sum(parameter.numel() for parameter in self._model.parameters())
+        return (True, False) if numbers <= LARGEST_DOUBLE else (False,)
 
     def copy(self, precise: bool, redrawn: bool) -> nn.Module:
         """One in float64 or in its own types, with its own weights or with others."""
@@ -174,7 +182,7 @@ class Gate:
 
     def _grounds(self) -> Iterator[_Ground]:
         """The ways to silence the network that are the network itself while nothing is silenced."""
-        for precise in (True, False):
+        for precise in self._originals.digits:
             large = self._originals.copy(precise, redrawn=False)
             batch, own, some = as_fits(self._inputs, large), None, False
             for make in self._cut.references(large, batch):

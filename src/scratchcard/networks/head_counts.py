@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules import batchnorm, conv, linear, normalization, sparse
 
+from scratchcard.networks.counts import Count, numbers_of, tell
 from scratchcard.networks.heads import Heads
 from scratchcard.networks.labels import Labels
 
@@ -45,7 +46,12 @@ _OF_ONE_HEAD = (
 
 
 def settled(
-    small: nn.Module, heads: dict[str, Heads], kept: dict[str, Labels], gate: Callable[[nn.Module], float]
+    small: nn.Module,
+    heads: dict[str, Heads],
+    kept: dict[str, Labels],
+    gate: Callable[[nn.Module], float],
+    counts: Iterable[tuple[Count, int]] = (),
+    fewest: bool = False,
 ) -> tuple[AttributeEdits, float]:
     """Change the numbers of heads that a network with fewer of them has written into its modules, until it is right.
 
@@ -58,6 +64,8 @@ def settled(
         heads: site -> its heads, of all the network.
         kept: site -> labels of the heads that are kept; only sites of which some are cut.
         gate: the network's difference to the silenced one; raises ValueError where that is too large.
+        counts: other numbers that count units which are cut, and what they are now.
+        fewest: leave as it was whatever the gate passes without.
 
     Returns:
         What was changed, and the difference.
@@ -66,9 +74,7 @@ def settled(
         ValueError: as the gate, naming the sites, where no change of the numbers makes the network right.
     """
     fixed: AttributeEdits = {}
-    options: dict[tuple[str, ...], list[tuple[str, str, int]]] = {}
-    """Attributes that are alike - the same of the same class in every block - change together."""
-    likely: dict[tuple[str, ...], bool] = {}
+    ways = _Ways()
     owners = [known.owner for known in heads.values()]
     for site, left in kept.items():
         known = heads[site]
@@ -78,28 +84,33 @@ def settled(
             continue
         for path, name, value in _numbers(small, known.owner, owners, sizes):
             module = small.get_submodule(path)
-            alike = (type(module).__qualname__, *_between(path, known.owner), name)
-            options.setdefault(alike, []).append((path, name, sizes[value]))
             fits = any(value in own.shape for own in module.parameters(recurse=False))
-            likely[alike] = likely.get(alike, True) and not fits and name.strip("_") not in _OF_ONE_HEAD
+            likely = not fits and name.strip("_") not in _OF_ONE_HEAD
+            ways.add((type(module).__qualname__, *_between(path, known.owner)), path, name, sizes[value], likely)
+    for count, now in counts:
+        if count.attribute:
+            fixed.setdefault(count.module, {})[count.attribute] = now
+            continue
+        module = small.get_submodule(count.module)
+        for name in (name for name, value in numbers_of(module).items() if value == count.number):
+            ways.add((type(module).__qualname__, "counted"), count.module, name, now, count.sure)
     apply_edits(small, fixed)
     refused: ValueError | None = None
-    for changed in itertools.islice(_flips(likely), TRIALS):
-        edits = {path: dict(attributes) for path, attributes in fixed.items()}
-        for alike in changed:
-            for path, name, value in options[alike]:
-                edits.setdefault(path, {})[name] = value
-        before = {
-            path: {name: getattr(small.get_submodule(path), name) for name in names} for path, names in edits.items()
-        }
-        apply_edits(small, edits)
+    for changed in itertools.islice(ways.flips(), TRIALS):
         try:
-            return edits, gate(small)
-        except ValueError as error:
-            refused = refused or error
-        for path, attributes in before.items():
-            for name, value in attributes.items():
-                setattr(small.get_submodule(path), name, value)
+            edits, error = _tried(small, ways.edits(fixed, changed), gate)
+        except ValueError as why:
+            refused = refused or why
+            continue
+        for alike in changed if fewest else ():
+            rest = [other for other in changed if other != alike]
+            try:
+                edits, error = _tried(small, ways.edits(fixed, rest), gate)
+            except ValueError:
+                continue
+            changed = rest
+        apply_edits(small, edits)
+        return edits, error
     assert refused is not None, "at least one way is tried"
     if not kept:
         raise refused
@@ -107,6 +118,55 @@ def settled(
         f"heads of {', '.join(kept)} cannot be removed: {refused}. No change of the attributes that hold the number of "
         "heads or their rows made it right; let the code take both from attributes or tensors, or keep the heads whole"
     ) from refused
+
+
+class _Ways:
+    """What could be changed, and what of it is likely to have to be."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, ...], dict[tuple[str, str], int]] = {}
+        """Attributes that are alike - the same of the same class in every block - change together."""
+        self._likely: dict[tuple[str, ...], bool] = {}
+
+    def add(self, where: tuple[str, ...], path: str, name: str, value: int, likely: bool) -> None:
+        """One more attribute of a module; `where` is the same for those that are alike."""
+        for time in itertools.count():  # two sizes may be one number today, and two when units are cut
+            alike = (*where, name, str(time))
+            if self._values.setdefault(alike, {}).setdefault((path, name), value) == value:
+                self._likely[alike] = self._likely.get(alike, True) and likely
+                return
+
+    def flips(self) -> Iterable[list[tuple[str, ...]]]:
+        """Which to change: the likely ones, then one more or fewer, then two."""
+        for number in range(len(self._likely) + 1):
+            for flipped in itertools.combinations(self._likely, number):
+                yield [name for name in self._likely if self._likely[name] != (name in flipped)]
+
+    def edits(self, fixed: AttributeEdits, changed: Iterable[tuple[str, ...]]) -> AttributeEdits:
+        """These changes beside those that have to be."""
+        edits = {path: dict(attributes) for path, attributes in fixed.items()}
+        for alike in changed:
+            for (path, name), value in self._values[alike].items():
+                edits.setdefault(path, {})[name] = value
+        return edits
+
+
+def _tried(small: nn.Module, edits: AttributeEdits, gate: Callable[[nn.Module], float]) -> tuple[AttributeEdits, float]:
+    """What the gate says of some changes; the network is as it was afterwards.
+
+    Raises:
+        ValueError: as the gate.
+    """
+    before = {
+        path: {name: numbers_of(small.get_submodule(path))[name] for name in names} for path, names in edits.items()
+    }
+    apply_edits(small, edits)
+    try:
+        return edits, gate(small)
+    finally:
+        for path, attributes in before.items():
+            for name, value in attributes.items():
+                tell(small.get_submodule(path), name, value)
 
 
 def _between(path: str, owner: str) -> tuple[str, ...]:
@@ -132,17 +192,10 @@ def _numbers(small: nn.Module, path: str, owners: list[str], sizes: dict[int, in
         module = small.get_submodule(where)
         if isinstance(module, (*_RETOLD, nn.MultiheadAttention)):
             continue
-        for name, value in vars(module).items():
-            if type(value) is int and sizes.get(value, value) != value:
+        for name, value in numbers_of(module).items():
+            if sizes.get(value, value) != value:
                 found.append((where, name, value))
     return found
-
-
-def _flips(likely: dict[tuple[str, ...], bool]) -> Iterable[list[tuple[str, ...]]]:
-    """Which attributes to change: the likely ones, then one more or fewer, then two."""
-    for number in range(len(likely) + 1):
-        for flipped in itertools.combinations(likely, number):
-            yield [name for name in likely if likely[name] != (name in flipped)]
 
 
 def apply_edits(model: nn.Module, edits: AttributeEdits) -> None:
@@ -157,9 +210,9 @@ def apply_edits(model: nn.Module, edits: AttributeEdits) -> None:
         except AttributeError:
             raise ValueError(f"the network has no module {path}; it is not the one that these edits are of") from None
         for name, value in attributes.items():
-            if type(getattr(module, name, None)) is not int or type(value) is not int:
+            if name not in numbers_of(module) or type(value) is not int:
                 raise ValueError(f"{path}.{name} is no whole number that could become {value!r}")
-            setattr(module, name, value)
+            tell(module, name, value)
         if isinstance(module, nn.MultiheadAttention) and not isinstance(module, FewerHeads):
             free_of_width(model, module)
 

@@ -6,6 +6,8 @@ input - their labels become one; `KEPT` stands for what is never cut, and whatev
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 Labels = np.ndarray
@@ -15,6 +17,13 @@ Dims = list[Labels]
 KEPT = 0
 
 
+def among(chosen: Labels) -> Callable[[Labels], np.ndarray]:
+    """A look-up of whether labels are among some, which takes no longer the more these are."""
+    known = np.zeros(int(chosen.max(initial=0)) + 2, dtype=bool)  # the last stands for all that are larger
+    known[chosen] = True
+    return lambda labels: known[np.minimum(labels, len(known) - 1)]
+
+
 class Unions:
     """Labels that have become one (union-find), and for what is kept, why."""
 
@@ -22,12 +31,24 @@ class Unions:
         self._root = [KEPT]
         self._members: dict[int, list[int]] = {}
         self._reasons: dict[int, str] = {}
+        self._spare: set[int] = set()
 
     def new(self, number: int) -> Labels:
         """So many labels that nothing is known of."""
         first = len(self._root)
         self._root.extend(range(first, first + number))
         return np.arange(first, first + number)
+
+    def spare(self, number: int) -> Labels:
+        """So many labels of entries that are all alike and come from no weight: any can go along with what it meets."""
+        labels = self.new(number)
+        self._spare.update(labels.tolist())
+        return labels
+
+    def of_weights(self, labels: Labels) -> bool:
+        """Whether any of these can be cut and is more than spare."""
+        roots = set(self.roots(labels).tolist()) - {KEPT}
+        return any(not self._spare.issuperset(self._those_of(root)) for root in roots)
 
     def roots(self, labels: Labels) -> Labels:
         """For every label the one that stands for all that have become one with it."""

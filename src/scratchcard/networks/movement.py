@@ -1,4 +1,4 @@
-"""Operators that move entries about and calculate nothing: views, permutations, slices, concatenations."""
+"""Operators that move entries about and calculate nothing: views, permutations, concatenations."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from torch.fx import Node
 
-from scratchcard.networks.heads import blocks, feeds_attention, head_axis, repeated_over, split_off
-from scratchcard.networks.labels import KEPT, Dims, Labels
-from scratchcard.networks.walk import Rule, Walk, free, together
-
-SELECTED = "selected_channels"
-"""The buffer of a module that holds the positions of the channels it reads."""
+from scratchcard.networks.apart import APART, POSITION
+from scratchcard.networks.folds import FOLDS
+from scratchcard.networks.followed import blocks, map_axis
+from scratchcard.networks.heads import head_axis, repeated_over, split_off
+from scratchcard.networks.labels import KEPT, Dims
+from scratchcard.networks.walk import Rule, Walk, are_dims, free, together
 
 
 def _permuted(walk: Walk, node: Node, x: Dims, order: Any) -> Dims:
@@ -25,8 +25,23 @@ def _transposed(walk: Walk, node: Node, x: Dims, one: int, other: int) -> Dims:
     return result
 
 
+def _turned(walk: Walk, node: Node, x: Dims) -> Dims:
+    """All dimensions in the opposite order."""
+    return x[::-1]
+
+
+def _matrix_turned(walk: Walk, node: Node, x: Dims) -> Dims:
+    return _transposed(walk, node, x, -2, -1)
+
+
+def _moved(walk: Walk, node: Node, x: Dims, source: Any, destination: Any) -> Dims:
+    numbered = np.empty(tuple(range(len(x))))  # its sizes say where each dimension goes
+    return [x[at] for at in np.moveaxis(numbered, source, destination).shape]
+
+
 def _concatenated(walk: Walk, node: Node, tensors: list[Dims], dim: int = 0) -> Dims:
-    rank = len(tensors[0])
+    rank = max(map(len, tensors))
+    tensors = [tensor for tensor in tensors if len(tensor) == rank]  # the others are empty: nothing, so far
     along = dim % rank
     joined = []
     for at in range(rank):
@@ -40,15 +55,43 @@ def _concatenated(walk: Walk, node: Node, tensors: list[Dims], dim: int = 0) -> 
     return joined
 
 
-def _reshaped(walk: Walk, node: Node, x: Dims, *_: Any, **__: Any) -> Dims:
+def _joined_by_rows(dim: int) -> Rule:
+    """Concatenation along a dimension that the operator's name says."""
+
+    def rule(walk: Walk, node: Node, tensors: list[Dims]) -> Dims:
+        rank = len(tensors[0])
+        if rank <= dim and (dim, rank) != (1, 1):
+            raise ValueError(f"tensors of {rank} dimensions, to which more are added")
+        return _concatenated(walk, node, tensors, min(dim, rank - 1))
+
+    return rule
+
+
+def _reshaped(walk: Walk, node: Node, x: Dims, *told: Any, **_: Any) -> Dims:
     """A view: dimensions that stay keep their labels; of several that are merged the first stays labelled."""
     after = walk.shape(node)
     result: Dims = []
     for old, new in blocks([len(labels) for labels in x], after):
         sizes = [after[at] for at in new]
-        axis = head_axis(node, new.start, sizes) if sum(size > 1 for size in sizes) > 1 else None
+        axis = None
+        if sum(size > 1 for size in sizes) > 1 and any(walk.unions.roots(x[at]).any() for at in old):
+            axis = head_axis(node, new.start, sizes, walk.weights)
+            axis = map_axis(node, new.start, sizes, walk.weights) if axis is None and len(old) == 1 else axis
         result += _block(walk, [x[at] for at in old], sizes, axis)
+    like = told[0] if told and are_dims(told[0]) and walk.name(node) in ("view_as", "reshape_as") else []
+    for labels, other in zip(result, like, strict=False):
+        if len(labels) == len(other) > 1:  # its size is that of the other tensor
+            walk.unions.unite(labels, other, "shaped like something that is kept")
+    _count(walk, node, result, told[-1] if told else ())
     return result
+
+
+def _count(walk: Walk, node: Node, dims: Dims, written: Any) -> None:
+    """Sizes that may be written into the code, of the last dimensions."""
+    numbers = written if isinstance(written, list | tuple) else ()
+    for labels, number in zip(reversed(dims), reversed(numbers), strict=False):
+        if isinstance(number, int) and number == len(labels) > 1 and labels.any():
+            walk.counts(node, number, labels)
 
 
 def _block(walk: Walk, merged: Dims, sizes: list[int], axis: int | None) -> Dims:
@@ -58,6 +101,7 @@ def _block(walk: Walk, merged: Dims, sizes: list[int], axis: int | None) -> Dims
         return [wide[0] if size > 1 else free((1,))[0] for size in sizes]  # dimensions of one entry come and go
     labelled = [at for at, labels in enumerate(merged) if walk.unions.roots(labels).any()]
     if len(labelled) > 1:
+        labelled.sort(key=lambda at: not walk.unions.of_weights(merged[at]))  # what is spread over others gives way
         for other in labelled[1:]:  # heads come before what is inside them
             walk.unions.keep(merged[other], "merged with other labelled dimensions by a view")
     total = int(np.prod([len(labels) for labels in merged]))
@@ -82,75 +126,41 @@ def _unsqueezed(walk: Walk, node: Node, x: Dims, dim: int) -> Dims:
     return [*x[:at], *free((1,)), *x[at:]]
 
 
-def _expanded(walk: Walk, node: Node, x: Dims, *_: Any, **__: Any) -> Dims:
+def _expanded(walk: Walk, node: Node, x: Dims, told: Any = (), *_: Any, **__: Any) -> Dims:
+    """One entry becomes many: as many as another tensor has, whose labels they get, or as many as are written."""
     shape = walk.shape(node)
     padded = [*free((1,) * (len(shape) - len(x))), *x]
-    for labels, size in zip(padded, shape, strict=True):
+    like = told if are_dims(told) and walk.name(node) == "expand_as" else free(shape)
+    result = []
+    for labels, other, size in zip(padded, like, shape, strict=True):
         if len(labels) != size:
             walk.unions.keep(labels, "spread over other units by broadcasting")
-    return [labels if len(labels) == size else free((size,))[0] for labels, size in zip(padded, shape, strict=True)]
-
-
-def _sliced(walk: Walk, node: Node, x: Dims, dim: int = 0, *_: Any) -> Dims:
-    """A part of a dimension: of a labelled one its units are named by literal numbers, so it is kept."""
-    shape = walk.shape(node)
-    if len(shape) == len(x) and shape[dim] == len(x[dim]):  # all of it
-        return x
-    walk.unions.keep(x[dim], "taken apart by position")
-    result = list(x)
-    if len(shape) < len(x):
-        del result[dim]
-    else:
-        result[dim] = free((shape[dim % len(x)],))[0]
+            labels = other if other.any() or size == 1 else walk.unions.spare(size)
+        elif other.any():
+            walk.unions.unite(labels, other, "shaped like something that is kept")
+        result.append(labels)
+    _count(walk, node, result, told)
     return result
 
 
-def _selected(walk: Walk, node: Node, x: Dims, dim: int, *_: Any) -> Dims:
-    """Units by the positions that compaction itself has written down, and writes anew; any others are kept."""
-    known = walk.buffer(node.args[2])
-    if known is not None and known[0].rpartition(".")[2] == SELECTED:
-        return _with(x, dim, x[dim][known[1].cpu().numpy()])
-    walk.unions.keep(x[dim], "taken apart by position")
-    return _with(x, dim, free((walk.shape(node)[dim],))[0])
+def _broadcast(walk: Walk, node: Node, tensors: list[Dims]) -> list[Dims]:
+    return [together(walk, node, *tensors) for _ in tensors]
 
 
-def _chunked(walk: Walk, node: Node, x: Dims, chunks: int, dim: int = 0) -> list[Dims]:
-    """Equal parts stay equal where the same units go from each; parts that are not equal are kept."""
-    labels, parts = x[dim], len(node.meta["val"])
-    size = -(-len(labels) // parts)
-    if len(labels) % parts:
-        walk.unions.keep(labels, "taken apart in unequal chunks")
-    else:
-        for start in range(size, len(labels), size):
-            walk.unions.unite(labels[:size], labels[start : start + size], "chunked with something that is kept")
-    return [_with(x, dim, labels[start : start + size]) for start in range(0, len(labels), size)]
-
-
-def _split(walk: Walk, node: Node, x: Dims, sizes: Any, dim: int = 0) -> list[Dims]:
-    if feeds_attention(node, len(x), dim):  # such sizes can be changed together with the number of heads
-        starts = np.cumsum([part.shape[dim] for part in node.meta["val"]])[:-1]
-        return [_with(x, dim, labels) for labels in np.split(x[dim], starts)]
-    walk.unions.keep(x[dim], "taken apart by sizes that are written into the code")
-    return [_with(x, dim, free((part.shape[dim],))[0]) for part in node.meta["val"]]
-
-
-def _unbound(walk: Walk, node: Node, x: Dims, dim: int = 0) -> list[Dims]:
-    walk.unions.keep(x[dim], "taken apart by position")
-    at = dim % len(x)
-    return [[*x[:at], *x[at + 1 :]] for _ in range(len(x[dim]))]
+def _repeated(walk: Walk, node: Node, x: Dims, times: Any) -> Dims:
+    """All of a dimension several times over; of dimensions that are added in front, none is a unit."""
+    padded = [*free((1,) * (len(times) - len(x))), *x]
+    padded_times = [*(1,) * (len(x) - len(times)), *times]
+    for labels, often in zip(padded, padded_times, strict=True):
+        if often > 1 and len(labels) == 1:
+            walk.unions.keep(labels, "spread over other units by broadcasting")
+    return [np.tile(labels, often) for labels, often in zip(padded, padded_times, strict=True)]
 
 
 def _stacked(walk: Walk, node: Node, tensors: list[Dims], dim: int = 0) -> Dims:
     joined = together(walk, node, *tensors)
     at = dim % (len(joined) + 1)
     return [*joined[:at], *free((len(tensors),)), *joined[at:]]
-
-
-def _gated(walk: Walk, node: Node, x: Dims, dim: int = -1) -> Dims:
-    """One half is multiplied by a sigmoid of the other (GLU): the same units go from both."""
-    half = len(x[dim]) // 2
-    walk.unions.unite(x[dim][:half], x[dim][half:], "gated by something that is kept")
-    return _with(x, dim, x[dim][:half])
 
 
 def _rolled(walk: Walk, node: Node, x: Dims, shifts: Any, dims: Any = ()) -> Dims:
@@ -164,19 +174,13 @@ def _flipped(walk: Walk, node: Node, x: Dims, dims: Any) -> Dims:
     return x
 
 
-def _with(x: Dims, dim: int, labels: Labels) -> Dims:
-    result = list(x)
-    result[dim] = labels
-    return result
-
-
 def _padded(walk: Walk, node: Node, x: Dims, amounts: Any, mode: Any = "constant", *_: Any, **__: Any) -> Dims:
     """Zeros, or anything, around: on a labelled dimension what is added is kept."""
     result = list(x)
     for at, (low, high) in enumerate(zip(amounts[::2], amounts[1::2], strict=True)):
         dim = len(x) - 1 - at
         if low < 0 or high < 0 or (mode in ("reflect", "replicate", "circular") and (low or high)):
-            walk.unions.keep(x[dim], "taken apart by position")
+            walk.unions.keep(x[dim], POSITION)
             result[dim] = free((walk.shape(node)[dim],))[0]
             continue
         result[dim] = np.concatenate([np.full(low, KEPT), x[dim], np.full(high, KEPT)])
@@ -188,23 +192,35 @@ def _repeated_each(walk: Walk, node: Node, x: Dims, times: int, dim: int, *_: An
     return [np.repeat(labels, times) if at == dim % len(x) else labels for at, labels in enumerate(x)]
 
 
+def _of_two(walk: Walk, node: Node, x: Dims, *_: Any) -> Dims:
+    """A triangle of the last two dimensions, whose entries are told by their places."""
+    for labels in x[-2:]:
+        walk.unions.keep(labels, POSITION)
+    return x
+
+
 MOVEMENT: dict[str, Rule] = {
-    **dict.fromkeys(("view", "reshape", "flatten", "unflatten", "squeeze"), _reshaped),
+    **APART,
+    **FOLDS,
+    **dict.fromkeys(
+        ("view", "reshape", "flatten", "unflatten", "squeeze", "ravel", "view_as", "reshape_as"), _reshaped
+    ),
     **dict.fromkeys(("expand", "expand_as"), _expanded),
-    **dict.fromkeys(("slice", "select", "narrow"), _sliced),
+    **dict.fromkeys(("repeat", "tile"), _repeated),
     **dict.fromkeys(("pad", "constant_pad_nd"), _padded),
-    **dict.fromkeys(("split", "split_with_sizes"), _split),
-    "index_select": _selected,
-    "chunk": _chunked,
-    "unbind": _unbound,
+    **dict.fromkeys(("t", "numpy_T"), _turned),
+    **dict.fromkeys(("tril", "triu"), _of_two),
+    **{name: _joined_by_rows(dim) for dim, name in enumerate(("vstack", "hstack", "dstack"))},
     "stack": _stacked,
-    "glu": _gated,
     "roll": _rolled,
     "flip": _flipped,
     "permute": _permuted,
     "transpose": _transposed,
+    "mT": _matrix_turned,
+    "movedim": _moved,
     "cat": _concatenated,
     "unsqueeze": _unsqueezed,
+    "broadcast_tensors": _broadcast,
     "repeat_interleave": _repeated_each,
 }
 """Operator -> rule."""

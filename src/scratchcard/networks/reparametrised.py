@@ -5,9 +5,6 @@ A row that is calculated from its own entries alone can go; what is divided by s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 from torch import nn
 from torch.fx import Node
 from torch.nn.utils import parametrizations
@@ -15,8 +12,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from scratchcard.networks.labels import Dims
-from scratchcard.networks.movement import MOVEMENT
-from scratchcard.networks.walk import Rule, Walk, free
+from scratchcard.networks.walk import Rule, Walk
 
 _SPECTRAL = (
     "divided by the largest singular value of the whole weight (spectral_norm), which every row and column has part in"
@@ -54,33 +50,5 @@ def _length_and_direction(walk: Walk, node: Node, v: Dims, g: Dims, dim: int = 0
     return v
 
 
-def _gathered(walk: Walk, node: Node, x: Dims, *rest: Any, **named: Any) -> Dims:
-    """One number of all entries along some dimensions: nothing goes of these."""
-    schema = node.target._schema.arguments  # pyright: ignore
-    given = {argument.name: part for argument, part in zip(schema[1:], rest, strict=False)} | named
-    dim, stays = given.get("dim"), bool(given.get("keepdim", False))
-    asked: Iterable[int] = (dim,) if isinstance(dim, int) else dim or range(len(x))
-    over = {at % len(x) for at in asked}
-    for at in over:
-        walk.unions.keep(x[at], "under one norm or variance with its neighbours")
-    return [free((1,))[0] if at in over else labels for at, labels in enumerate(x) if stays or at not in over]
-
-
-def _gathered_twice(walk: Walk, node: Node, x: Dims, *rest: Any, **named: Any) -> list[Dims]:
-    """A variance and a mean."""
-    result = _gathered(walk, node, x, *rest, **named)
-    return [result, result]
-
-
-def _turned(walk: Walk, node: Node, x: Dims) -> Dims:
-    return x[::-1]
-
-
-REPARAMETRISED: dict[str, Rule] = {
-    **dict.fromkeys(("var", "std", "norm", "linalg_vector_norm"), _gathered),
-    **dict.fromkeys(("var_mean", "std_mean"), _gathered_twice),
-    **dict.fromkeys(("t", "numpy_T"), _turned),
-    **dict.fromkeys(("reshape_as", "view_as"), MOVEMENT["reshape"]),
-    "_weight_norm": _length_and_direction,
-}
+REPARAMETRISED: dict[str, Rule] = {"_weight_norm": _length_and_direction}
 """Operator -> rule."""

@@ -26,13 +26,13 @@ from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from scratchcard.atomic import why_not_written, written_whole
+from scratchcard.networks.apart import SELECTED
 from scratchcard.networks.branches import Gone
 from scratchcard.networks.choices import select
 from scratchcard.networks.compact import Compacted, shrunk
 from scratchcard.networks.copies import without_masks
 from scratchcard.networks.forward import set_extra_states
 from scratchcard.networks.head_counts import apply_edits
-from scratchcard.networks.movement import SELECTED
 from scratchcard.networks.quantised import check_only_tensors
 from scratchcard.row import Frozen
 from scratchcard.types import State

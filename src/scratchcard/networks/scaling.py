@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
+from torch.utils._pytree import tree_leaves
 
 from scratchcard.networks.compact import shrink_spec
 from scratchcard.networks.copies import copied
@@ -274,9 +275,11 @@ def _readers(sites: Sites) -> list[tuple[str, str | None]]:
     named = sites.program.graph_signature.inputs_to_parameters
     found = []
     for node in sites.program.graph.nodes:
-        if node.name in sites.consumed:
-            weight = node.args[sites.consumed[node.name][0].argument + 1]  # right after what it weights
-            found.append((node.name, named.get(weight.name) if isinstance(weight, Node) else None))
+        for part in sites.consumed.get(node.name, ())[:1]:
+            parts = [None, *tree_leaves(node.args), None]
+            beside = [parts[part.argument + 2], parts[part.argument]]  # right after what it weights, or before
+            names = [named.get(weight.name) for weight in beside if isinstance(weight, Node)]
+            found.append((node.name, next((name for name in names if len(sites.shapes.get(name or "", ())) > 1), None)))
     return found
 
 

@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
@@ -25,6 +24,7 @@ from scratchcard.networks.copies import copied
 from scratchcard.networks.cuts import ShrinkSpec, cut_branches, cut_labels
 from scratchcard.networks.forward import call, read_state
 from scratchcard.networks.labelling import Consumed
+from scratchcard.networks.labels import among
 from scratchcard.networks.sites import Sites, capture
 from scratchcard.networks.unread import read_nodes
 from scratchcard.networks.zeros import set_zeros, zeros_for_now, zeros_of_parts
@@ -114,10 +114,11 @@ class ByWeights:
         readers: set[str] = set()
         calculated: dict[str, Calculated] = {}
         for name, node in _silenced(sites, unit_mask, known):
-            own = {parameters[part.name] for part in node.args if isinstance(part, Node) and part.name in parameters}
+            given = [part for part in tree_leaves(node.args) if isinstance(part, Node)]
+            own = {parameters[part.name] for part in given if part.name in parameters}
             own = {weight for weight in own if len(sites.shapes.get(weight, ())) > 1}
-            given = {part.name for part in node.args if isinstance(part, Node)}
-            made = {main: made for main, made in sites.calculated.items() if made.node in given}
+            names = {part.name for part in given}
+            made = {main: made for main, made in sites.calculated.items() if made.node in names}
             calculated |= made
             own |= made.keys()
             if not own and name in sites.consumed:
@@ -190,7 +191,7 @@ class Silenced:
 
     def __init__(self, sites: Sites, unit_mask: UnitMask, state: State, program: ExportedProgram | None = None) -> None:
         self._sites, self._state, self._program = sites, state, program or sites.program
-        self._cut = cut_labels(sites, unit_mask)
+        self._cut = among(cut_labels(sites, unit_mask))
         self._gone = {branch.addition: [branch.argument] for branch in cut_branches(sites, unit_mask)}
         self.narrow = False
         """Whether it has calculated in fewer digits than the state has."""
@@ -219,10 +220,9 @@ class Silenced:
             def run_node(self, n: Node) -> Any:
                 held: dict[Node, Any] = {}
                 for consumed in sites.consumed.get(n.name, []):
-                    source = n.args[consumed.argument]
-                    assert isinstance(source, Node), "what is added up is a tensor of the graph"
+                    source = consumed.source(n)
                     value = self.env[source]
-                    alive = ~np.isin(sites.unions.roots(consumed.labels), cut)
+                    alive = ~cut(sites.unions.roots(consumed.labels))
                     if not alive.all():
                         shape = [-1 if dim == consumed.dim else 1 for dim in range(value.dim())]
                         shield = torch.from_numpy(alive).to(value.device).view(shape)
@@ -262,10 +262,10 @@ def leaves(outputs: Any) -> list[Tensor]:
 
 def _silenced(sites: Sites, unit_mask: UnitMask, nodes: Mapping[str, Node]) -> list[tuple[str, Node]]:
     """The nodes at which something is set to 0: those that add up cut units, and the ends of cut branches."""
-    cut = cut_labels(sites, unit_mask)
+    cut = among(cut_labels(sites, unit_mask))
 
     def reads(part: Consumed) -> bool:
-        return bool(np.isin(sites.unions.roots(part.labels), cut).any())
+        return bool(cut(sites.unions.roots(part.labels)).any())
 
     names = [name for name, parts in sites.consumed.items() if any(map(reads, parts))]
     names += [branch.addition for branch in cut_branches(sites, unit_mask)]

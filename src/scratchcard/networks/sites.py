@@ -20,9 +20,10 @@ from scratchcard.networks.branches import Branch, find_branches
 from scratchcard.networks.calculated import Calculated, find_calculated, without_units
 from scratchcard.networks.choices import Choice, find_choices
 from scratchcard.networks.copies import copied, without_masks
+from scratchcard.networks.counts import Count
 from scratchcard.networks.forward import as_fits
 from scratchcard.networks.frozen import frozen_of, why_kept
-from scratchcard.networks.heads import Heads, head_roots, owner, site_name, spans
+from scratchcard.networks.heads import Heads, Spans, head_roots, owner, site_name
 from scratchcard.networks.labelling import Consumed, Labelling, Places, places
 from scratchcard.networks.labels import KEPT, Labels, Unions
 from scratchcard.networks.lengths import Lengths
@@ -76,6 +77,8 @@ class Sites:
     """Parameter -> the weight that is calculated from it, and from which others."""
     lengths: Lengths = field(default_factory=dict)
     """Of weights that are normalised: length -> direction, and its dimension."""
+    counts: tuple[Count, ...] = ()
+    """Numbers in its code, or told to its modules, that count units."""
 
     def __getitem__(self, name: str) -> Site:
         return self.sites[name]
@@ -192,7 +195,8 @@ def _collected(model: nn.Module, program: ExportedProgram, walk: Labelling, choi
         for root in dict.fromkeys(walk.unions.roots(labels).tolist()):
             layers[root].append(layer)
     taken: set[int] = set()
-    repeated, heads = head_roots(walk.values, walk.unions), dict[str, Heads]()
+    repeated, heads = head_roots(walk.values, walk.unions, walk.weights), dict[str, Heads]()
+    spans = Spans(walk.values, walk.unions)
     for _, layer, labels in outputs:
         roots = walk.unions.roots(labels)
         own = [root for root in dict.fromkeys(roots.tolist()) if root != KEPT and root not in taken]
@@ -204,7 +208,7 @@ def _collected(model: nn.Module, program: ExportedProgram, walk: Labelling, choi
             if repeated.issuperset(own):
                 path = owner(everyone)
                 name = site_name(path if site_name(path) not in sites else layer)
-                heads[name] = Heads(path, spans(walk.values, walk.unions, np.array(own)))
+                heads[name] = Heads(path, spans.of(np.array(own)))
             sites[name] = Site(name, units, everyone)
             labels_of[name] = np.array(own)
         for label, root in zip(labels.tolist(), roots.tolist(), strict=True):
@@ -225,7 +229,8 @@ def _collected(model: nn.Module, program: ExportedProgram, walk: Labelling, choi
         kept[name] = "; ".join(filter(None, (kept.get(name), why_kept(weights))))
     output_dims = {name: dim for name, _, dim in outputs_of}
     shapes = {name: tuple(map(len, dims)) for name, dims in owned.items()}
-    special = (heads, choices, branches, walk.unions, frozen, calculated, walk.lengths)
+    counts = tuple(count for count in walk.counted if walk.unions.roots(count.labels).any())
+    special = (heads, choices, branches, walk.unions, frozen, calculated, walk.lengths, counts)
     return Sites(sites, kept, program, consumed, labels_of, output_dims, shapes, *special)
 
 
@@ -239,7 +244,7 @@ def _outputs(model: nn.Module, walk: Labelling, calculated: dict[str, Calculated
             if parameter.dim() < 2 or "bias" in own or walk.same[name] in parts:
                 continue
             made = calculated.get(walk.same[name])
-            dim = walk.output_dims.get(name, 0) if made is None else walk.calculated_dims.get(made.node, 0)
+            dim = walk.output_dims.get(name, 0)
             whole = made is not None or own == "weight" or (path != layer and own.startswith("original"))
             found.append((name, layer if whole and layer else name, dim))
     return found

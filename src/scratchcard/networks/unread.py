@@ -25,13 +25,26 @@ def without_idle(program: ExportedProgram) -> None:
     calls = [node for node in program.graph.nodes if node.op == "call_function"]
     for node in calls:
         before = node.all_input_nodes
-        if node not in read and any(source.name in weights or source in needed for source in before):
+        if node not in read and (_writes_into(node, read) or any(s.name in weights or s in needed for s in before)):
             needed.add(node)
     for node in reversed(calls):
         if node not in read | needed and any(user in needed for user in node.users):
             needed.add(node)
         elif node not in read | needed and not node.users:
             program.graph.erase_node(node)
+
+
+def _writes_into(node: Node, read: set[Node]) -> bool:
+    """Whether an operator changes a tensor in place that is read, itself or by a view of it."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or not schema.is_mutable:
+        return False
+    written = node.args[0] if node.args else None
+    while isinstance(written, Node) and written not in read:
+        returns = getattr(getattr(written.target, "_schema", None), "returns", ())
+        views = any(given.alias_info is not None for given in returns)
+        written = written.args[0] if views and written.args else None
+    return isinstance(written, Node)
 
 
 def keep_unread(walk: Labelling, training: ExportedProgram | None) -> None:
@@ -69,12 +82,33 @@ def unread(walk: Labelling) -> set[str]:
 
 
 def read_nodes(program: ExportedProgram) -> set[Node]:
-    """The nodes that what the network returns comes from."""
+    """The nodes that what the network returns comes from, also by being written into a tensor that it comes from."""
     waiting = [node for node in program.graph.nodes if node.op == "output"]
+    writing = [node for node in program.graph.nodes if _writes(node)]
     read: set[Node] = set()
     while waiting:
-        node = waiting.pop()
-        if node not in read:
-            read.add(node)
-            waiting += node.all_input_nodes
+        while waiting:
+            node = waiting.pop()
+            if node not in read:
+                read.add(node)
+                waiting += node.all_input_nodes
+        waiting = [node for node in writing if node not in read and _written(node) in read]
     return read
+
+
+def _writes(node: Node) -> bool:
+    """Whether an operator changes its first argument."""
+    schema = getattr(node.target, "_schema", None)
+    return node.op == "call_function" and schema is not None and schema.is_mutable and bool(node.args)
+
+
+def _written(node: Node) -> Node:
+    """The tensor that an operator writes into, however many views of it lie between."""
+    at = node.args[0]
+    while isinstance(at, Node) and at.op == "call_function" and at.args:
+        schema = getattr(at.target, "_schema", None)
+        first = schema.arguments[0].alias_info if schema is not None and schema.arguments else None
+        if first is None or not isinstance(at.args[0], Node):
+            break
+        at = at.args[0]
+    return at if isinstance(at, Node) else node
