@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,16 +99,7 @@ class Sites:
         Units are those of ordinary sites and of heads; a parameter that lies in several, or has several names, counts
         once. What choices and branches could take besides is not in it.
         """
-        units = (unit for name in self._plain for unit in self.sites[name].units)
-        return share_inside(units, self._parameters())
-
-    def among(self, names: Iterable[str]) -> list[str]:
-        """Those of some names that are sites which can be cut."""
-        return [name for name in names if name in self.sites]
-
-    @property
-    def _plain(self) -> tuple[str, ...]:
-        return (*self.ordinary, *self.among(self.heads))
+        return share_inside((unit for units in self._plain().values() for unit in units), self._parameters())
 
     def whole(self) -> UnitMask:
         """The mask that keeps every unit."""
@@ -120,13 +110,17 @@ class Sites:
 
     def __str__(self) -> str:
         """A table of about ten lines: alike sites together, their units, what share they are, what is kept and why."""
-        plain = {name: self.sites[name].units for name in self._plain}
-        besides = {
-            "choices of channels for one reader": self.among(self.choices),
-            "whole branches": list(self.branches),
-            "of frozen layers": list(self.frozen),
+        kinds = {
+            "choices of channels for one reader": self.choices,
+            "whole branches": self.branches,
+            "of frozen layers": self.frozen,
         }
-        return site_table(plain, besides, self.kept, self._parameters())
+        besides = {what: [name for name in self.sites if name in of] for what, of in kinds.items()}
+        return site_table(self._plain(), besides, self.kept, self._parameters())
+
+    def _plain(self) -> dict[str, tuple[Places, ...]]:
+        """The units of ordinary sites and of heads; not all that were found are offered."""
+        return {name: self.sites[name].units for name in (*self.ordinary, *self.heads) if name in self.sites}
 
     def _parameters(self) -> dict[str, tuple[int, ...]]:
         """The shape of every parameter of the network, under the first of its names."""
