@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from shrinkable import made, trained_like
 from torch import nn
 
+from scratchcard.networks.apart import SELECTED
 from scratchcard.networks.compact import compact, shrink_spec
 from scratchcard.networks.exported import export_onnx, export_program
 from scratchcard.networks.forward import read_state, state_digest
-from scratchcard.networks.apart import SELECTED
 from scratchcard.networks.saved import load, save
 from scratchcard.networks.sites import read_sites
 from scratchcard.networks.units import SmallUnits, unit_magnitudes

@@ -1,4 +1,4 @@
-"""The same network in another spelling is as cuttable: one large network of many small ones, each spelled its own way."""
+"""The same network in another spelling is as cuttable: many small ones in one, each spelled its own way."""
 
 import copy
 
@@ -93,7 +93,7 @@ VECTORS = {
     "as double": lambda y, p: y.double(),
     "as the type of another": lambda y, p: y.type_as(p),
     "concat": lambda y, p: torch.concat([y], -1),
-    "hstack": lambda y, p: torch.hstack([y[:, :3], y[:, 3:]][:0] + [y]),
+    "hstack": lambda y, p: torch.hstack([y]),
     "swapaxes": lambda y, p: y.swapaxes(0, 1).swapdims(0, 1),
     "t": lambda y, p: y.t().T,
     "mT": lambda y, p: y.mT.mT,
@@ -113,7 +113,7 @@ VECTORS = {
     "standardised over the batch": lambda y, p: (y - y.mean(0)) / y.std(0),
     "gathered from the batch": lambda y, p: y[torch.tensor([0, 1, 2, 2])],
     "written into": lambda y, p: torch.zeros_like(y).index_add(0, torch.tensor([0, 1, 2, 0]), y),
-    "halves by slices": lambda y, p: torch.cat([y[:, : y.shape[1]], y[:, : y.shape[1]]][:1], 1),
+    "a slice of all": lambda y, p: y[:, : y.shape[1]],
 }
 
 

@@ -64,13 +64,8 @@ def find_branches(walk: Labelling, taken: Collection[str]) -> dict[str, Branch]:
         taken: names of other sites.
     """
     order = {node: at for at, node in enumerate(walk.program.graph.nodes)}
-    inside: dict[str, set[Node]] = defaultdict(set)
-    modules = dict(walk.model.named_modules(remove_duplicate=False))
-    for node in order:
-        for path, _ in (node.meta.get("nn_module_stack") or {}).values() if node.op == "call_function" else ():
-            known = path.partition("@")[0]  # the second call of a module is told as name@1
-            if known and known in modules:
-                inside[known].add(node)
+    whole = _Whole(walk)
+    modules = whole.modules
     found: list[tuple[Node, int, tuple[str, ...], tuple[str, ...], set[str]]] = []
     for node in order:
         if operator(node) not in ("add", "add_"):
@@ -79,7 +74,7 @@ def find_branches(walk: Labelling, taken: Collection[str]) -> dict[str, Branch]:
             other = node.args[1 - argument]
             if isinstance(end, Node) and isinstance(other, Node) and list(end.users) == [node]:
                 own = _exclusive(end, order)
-                if _returns(walk, own, end, other, order) and (parts := _parts(walk, own, inside)) is not None:
+                if _returns(walk, own, end, other, order) and (parts := whole.parts(own)) is not None:
                     found.append((node, argument, *parts))
     shared = Counter(_shared_path(tensors) for *_, tensors in found)
     branches: dict[str, Branch] = {}
@@ -90,10 +85,9 @@ def find_branches(walk: Labelling, taken: Collection[str]) -> dict[str, Branch]:
         while name in taken or name in branches:
             name = f"{name}:branch"
         unit: Places = {}
-        for tensor in walk.same:
-            if tensor in tensors:
-                shape = _shape(walk, tensor)
-                unit[tensor] = {0: list(range(shape[0]))} if shape else {}
+        for tensor in sorted(tensors, key=whole.place.__getitem__):
+            shape = _shape(walk, tensor)
+            unit[tensor] = {0: list(range(shape[0]))} if shape else {}
         (label,) = walk.unions.new(1).tolist()
         written = argument == 0 and operator(node) == "add_"
         branches[name] = Branch(name, node.name, argument, parts, bare, unit, label, written)
@@ -254,22 +248,65 @@ def _is_activation(node: Node) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
-def _parts(
-    walk: Labelling, own: set[Node], inside: dict[str, set[Node]]
-) -> tuple[tuple[str, ...], tuple[str, ...], set[str]] | None:
-    """The modules that lie in a branch whole, its other parameters, and all tensors; None where it has no weights."""
-    whole = [path for path, nodes in inside.items() if nodes <= own]
-    modules = [path for path in whole if not any(path.startswith(f"{other}.") for other in whole)]
-    held = {name for name in walk.same if any(name.startswith(f"{path}.") for path in modules)}
-    learnt = dict(walk.model.named_parameters(remove_duplicate=False))
-    names = {walk.names[node] for node in own if node in walk.names}
-    bare = sorted(name for name in names - held if name in learnt)
-    tensors = held | set(bare)
-    firsts = {walk.same[name] for name in tensors}
-    elsewhere = any(first in firsts and name not in tensors for name, first in walk.same.items())
-    used = any(name in tensors and not own.issuperset(node.users) for node, name in walk.names.items())
-    weights = any(name in learnt and learnt[name].dim() > 1 for name in held)
-    return None if elsewhere or used or not weights else (tuple(modules), tuple(bare), tensors)
+class _Whole:
+    """What lies where in a network, gathered once for all its branches."""
+
+    def __init__(self, walk: Labelling) -> None:
+        self._walk = walk
+        self.modules = dict(walk.model.named_modules(remove_duplicate=False))
+        self.place = {name: at for at, name in enumerate(walk.same)}
+        """Parameter or buffer -> its place among all."""
+        self._inside: dict[str, set[Node]] = defaultdict(set)
+        """Module -> the nodes that run in it."""
+        for node in walk.program.graph.nodes:
+            for path in _running(node):
+                if path in self.modules:
+                    self._inside[path].add(node)
+        self._first = {path: at for at, path in enumerate(self._inside)}
+        self._held: dict[str, list[str]] = defaultdict(list)
+        """Module -> the parameters and buffers in it."""
+        self._names: dict[str, list[str]] = defaultdict(list)
+        """First name of a tensor -> all its names."""
+        for name, first in walk.same.items():
+            self._names[first].append(name)
+            path = name.rpartition(".")[0]
+            while path:
+                self._held[path].append(name)
+                path = path.rpartition(".")[0]
+        self._nodes: dict[str, list[Node]] = defaultdict(list)
+        """Parameter or buffer -> the nodes that stand for it."""
+        for node, name in walk.names.items():
+            self._nodes[name].append(node)
+        self._learnt = dict(walk.model.named_parameters(remove_duplicate=False))
+
+    def parts(self, own: set[Node]) -> tuple[tuple[str, ...], tuple[str, ...], set[str]] | None:
+        """The modules that lie in a branch whole, its other parameters, and all tensors; None if it has no weights."""
+        near = {path for node in own for path in _running(node) if path in self._inside}
+        whole = sorted((path for path in near if self._inside[path] <= own), key=self._first.__getitem__)
+        there = set(whole)
+        modules = [path for path in whole if not any(above in there for above in _above(path))]
+        held = {name for path in modules for name in self._held[path]}
+        walk, learnt = self._walk, self._learnt
+        names = {walk.names[node] for node in own if node in walk.names}
+        bare = sorted(name for name in names - held if name in learnt)
+        tensors = held | set(bare)
+        elsewhere = any(other not in tensors for name in tensors for other in self._names[walk.same[name]])
+        used = any(not own.issuperset(node.users) for name in tensors for node in self._nodes[name])
+        weights = any(name in learnt and learnt[name].dim() > 1 for name in held)
+        return None if elsewhere or used or not weights else (tuple(modules), tuple(bare), tensors)
+
+
+def _running(node: Node) -> list[str]:
+    """The paths of the modules in whose code a node runs, the outermost first."""
+    stack = (node.meta.get("nn_module_stack") or {}).values() if node.op == "call_function" else ()
+    paths = [path.partition("@")[0] for path, _ in stack]  # the second call of a module is told as name@1
+    return [path for path in paths if path]
+
+
+def _above(path: str) -> list[str]:
+    """The paths of the modules that a module is in."""
+    parts = path.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
 def _shared_path(tensors: Iterable[str]) -> str:

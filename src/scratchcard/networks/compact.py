@@ -29,6 +29,7 @@ from scratchcard.networks.cuts import (
 from scratchcard.networks.forward import as_fits
 from scratchcard.networks.gate import Cut, Gate, Originals
 from scratchcard.networks.head_counts import AttributeEdits, FewerHeads, free_of_width, settled
+from scratchcard.networks.labels import among
 from scratchcard.networks.retold import retell, retell_attention
 from scratchcard.networks.sites import Sites, read_sites
 from scratchcard.types import Tensors, UnitMask
@@ -167,7 +168,7 @@ def compacted(
 def _counts(sites: Sites, unit_mask: UnitMask, gone: Mapping[str, Gone]) -> list[tuple[Count, int]]:
     """The numbers that count units which are cut, other than heads, and what they are now; none of what is gone."""
     lost = tuple(f"{path}." for branch in gone.values() for path in branch.modules)
-    cut = cut_labels(sites, {name: kept for name, kept in unit_mask.items() if name not in sites.heads})
+    cut = among(cut_labels(sites, {name: kept for name, kept in unit_mask.items() if name not in sites.heads}))
     left = [(count, count.left(sites.unions, cut)) for count in sites.counts]
     return [(count, now) for count, now in left if 0 < now < count.number and not f"{count.module}.".startswith(lost)]
 

@@ -7,7 +7,7 @@ in others every attribute that equals the number is a candidate, and the gate de
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,9 +33,9 @@ class Count:
     sure: bool = False
     """Whether it has to change when such units go; sizes of views may come from the tensors themselves."""
 
-    def left(self, unions: Unions, cut: Labels) -> int:
-        """The number when these units are cut."""
-        return int((~np.isin(unions.roots(self.labels), cut)).sum())
+    def left(self, unions: Unions, cut: Callable[[Labels], np.ndarray]) -> int:
+        """The number that is left of the units that are not cut."""
+        return int((~cut(unions.roots(self.labels))).sum())
 
 
 def numbers_of(module: nn.Module) -> dict[str, int]:

@@ -74,9 +74,7 @@ def settled(
         ValueError: as the gate, naming the sites, where no change of the numbers makes the network right.
     """
     fixed: AttributeEdits = {}
-    options: dict[tuple[str, ...], list[tuple[str, str, int]]] = {}
-    """Attributes that are alike - the same of the same class in every block - change together."""
-    likely: dict[tuple[str, ...], bool] = {}
+    ways = _Ways()
     owners = [known.owner for known in heads.values()]
     for site, left in kept.items():
         known = heads[site]
@@ -86,35 +84,28 @@ def settled(
             continue
         for path, name, value in _numbers(small, known.owner, owners, sizes):
             module = small.get_submodule(path)
-            alike = (type(module).__qualname__, *_between(path, known.owner), name)
-            options.setdefault(alike, []).append((path, name, sizes[value]))
             fits = any(value in own.shape for own in module.parameters(recurse=False))
-            likely[alike] = likely.get(alike, True) and not fits and name.strip("_") not in _OF_ONE_HEAD
+            likely = not fits and name.strip("_") not in _OF_ONE_HEAD
+            ways.add((type(module).__qualname__, *_between(path, known.owner)), path, name, sizes[value], likely)
     for count, now in counts:
         if count.attribute:
             fixed.setdefault(count.module, {})[count.attribute] = now
             continue
         module = small.get_submodule(count.module)
         for name in (name for name, value in numbers_of(module).items() if value == count.number):
-            for time in itertools.count():  # two sizes may be one number today, and two when units are cut
-                alike = (type(module).__qualname__, f"counted {time}", name)
-                known = {(path, own): value for path, own, value in options.setdefault(alike, [])}
-                if known.setdefault((count.module, name), now) == now:
-                    break
-            options[alike] = [(*place, value) for place, value in known.items()]
-            likely[alike] = likely.get(alike, False) or count.sure
+            ways.add((type(module).__qualname__, "counted"), count.module, name, now, count.sure)
     apply_edits(small, fixed)
     refused: ValueError | None = None
-    for changed in itertools.islice(_flips(likely), TRIALS):
+    for changed in itertools.islice(ways.flips(), TRIALS):
         try:
-            edits, error = _tried(small, fixed, options, changed, gate)
+            edits, error = _tried(small, ways.edits(fixed, changed), gate)
         except ValueError as why:
             refused = refused or why
             continue
         for alike in changed if fewest else ():
             rest = [other for other in changed if other != alike]
             try:
-                edits, error = _tried(small, fixed, options, rest, gate)
+                edits, error = _tried(small, ways.edits(fixed, rest), gate)
             except ValueError:
                 continue
             changed = rest
@@ -129,22 +120,43 @@ def settled(
     ) from refused
 
 
-def _tried(
-    small: nn.Module,
-    fixed: AttributeEdits,
-    options: dict[tuple[str, ...], list[tuple[str, str, int]]],
-    changed: Iterable[tuple[str, ...]],
-    gate: Callable[[nn.Module], float],
-) -> tuple[AttributeEdits, float]:
+class _Ways:
+    """What could be changed, and what of it is likely to have to be."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, ...], dict[tuple[str, str], int]] = {}
+        """Attributes that are alike - the same of the same class in every block - change together."""
+        self._likely: dict[tuple[str, ...], bool] = {}
+
+    def add(self, where: tuple[str, ...], path: str, name: str, value: int, likely: bool) -> None:
+        """One more attribute of a module; `where` is the same for those that are alike."""
+        for time in itertools.count():  # two sizes may be one number today, and two when units are cut
+            alike = (*where, name, str(time))
+            if self._values.setdefault(alike, {}).setdefault((path, name), value) == value:
+                self._likely[alike] = self._likely.get(alike, True) and likely
+                return
+
+    def flips(self) -> Iterable[list[tuple[str, ...]]]:
+        """Which to change: the likely ones, then one more or fewer, then two."""
+        for number in range(len(self._likely) + 1):
+            for flipped in itertools.combinations(self._likely, number):
+                yield [name for name in self._likely if self._likely[name] != (name in flipped)]
+
+    def edits(self, fixed: AttributeEdits, changed: Iterable[tuple[str, ...]]) -> AttributeEdits:
+        """These changes beside those that have to be."""
+        edits = {path: dict(attributes) for path, attributes in fixed.items()}
+        for alike in changed:
+            for (path, name), value in self._values[alike].items():
+                edits.setdefault(path, {})[name] = value
+        return edits
+
+
+def _tried(small: nn.Module, edits: AttributeEdits, gate: Callable[[nn.Module], float]) -> tuple[AttributeEdits, float]:
     """What the gate says of some changes; the network is as it was afterwards.
 
     Raises:
         ValueError: as the gate.
     """
-    edits = {path: dict(attributes) for path, attributes in fixed.items()}
-    for alike in changed:
-        for path, name, value in options[alike]:
-            edits.setdefault(path, {})[name] = value
     before = {
         path: {name: numbers_of(small.get_submodule(path))[name] for name in names} for path, names in edits.items()
     }
@@ -184,13 +196,6 @@ def _numbers(small: nn.Module, path: str, owners: list[str], sizes: dict[int, in
             if sizes.get(value, value) != value:
                 found.append((where, name, value))
     return found
-
-
-def _flips(likely: dict[tuple[str, ...], bool]) -> Iterable[list[tuple[str, ...]]]:
-    """Which attributes to change: the likely ones, then one more or fewer, then two."""
-    for number in range(len(likely) + 1):
-        for flipped in itertools.combinations(likely, number):
-            yield [name for name in likely if likely[name] != (name in flipped)]
 
 
 def apply_edits(model: nn.Module, edits: AttributeEdits) -> None:

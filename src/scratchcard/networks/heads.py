@@ -86,8 +86,9 @@ def attention_over(node: Node, weights: Collection[Node] = ()) -> dict[Node, lis
     Empty for any other node.
     """
     name = core_name(operator(node))
-    given = node.args[1] if name == "einsum" else node.args
-    factors = [part for part in given if isinstance(part, Node)] if isinstance(given, list | tuple) else []
+    told = node.args[1] if name == "einsum" and len(node.args) > 1 else node.args
+    given = list(told) if isinstance(told, list | tuple) else []
+    factors = [part for part in given if isinstance(part, Node)]
     if name == "scaled_dot_product_attention":
         return (
             {part: [len(shape_of(part)) - 3] for part in factors if len(shape_of(part)) > 2}
@@ -98,9 +99,10 @@ def attention_over(node: Node, weights: Collection[Node] = ()) -> dict[Node, lis
     if len(factors) < 2 or any(part in weights for part in factors):
         return {}
     if name == "einsum":
-        if len(factors) != len(given) or not isinstance(node.args[0], str):
+        equation = next(iter(node.args), None)
+        if len(factors) != len(given) or not isinstance(equation, str):
             return {}
-        *letters, result = einsum_letters(node.args[0], [len(shape_of(part)) for part in factors])
+        *letters, result = einsum_letters(equation, [len(shape_of(part)) for part in factors])
         shared = set(result).intersection(*letters)
         places = [[at for at, letter in enumerate(own) if letter in shared] for own in letters]
         return dict(zip(factors, places, strict=True))
@@ -141,9 +143,8 @@ def head_roots(values: dict[Node, Any], unions: Unions, weights: Collection[Node
     found: set[int] = set()
     for node in values:
         for part, repeats in attention_over(node, weights).items():
-            dims = values.get(part)
-            for at in repeats if dims is not None else ():
-                found.update(unions.roots(dims[at]).tolist())
+            for at in repeats if part in values else ():
+                found.update(unions.roots(values[part][at]).tolist())
     return found - {KEPT}
 
 

@@ -20,9 +20,14 @@ from scratchcard.networks.labels import KEPT, Dims, Labels, Unions
 from scratchcard.networks.operators import rule_of
 from scratchcard.networks.sizes import sizes
 from scratchcard.networks.spellings import core_name, spelled
+from scratchcard.networks.walk import are_dims
 
 Places = dict[str, dict[int, list[int]]]
 """Parameter or buffer -> dimension -> indices."""
+
+
+_LAYERS = ("linear", "addmm", "embedding", "layer_norm", "rms_norm", "conv1d", "conv2d", "conv3d", "softmax")
+"""What makes an activation even of parameters alone: learnt queries are no weights any more."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,8 @@ class Labelling:
         """Node -> the parameter or buffer that it stands for."""
         self.weights: set[Node] = set(self.names)
         for node in program.graph.nodes:
-            if node.op == "call_function" and node.all_input_nodes and self.weights.issuperset(node.all_input_nodes):
+            made = node.op == "call_function" and core_name(spelled(node.target)) not in _LAYERS
+            if made and node.all_input_nodes and self.weights.issuperset(node.all_input_nodes):
                 self.weights.add(node)
         self.counted: list[Count] = []
         """The numbers in its code, or told to its modules, that count units."""
@@ -86,12 +92,15 @@ class Labelling:
             if dim:
                 self.output_dims[self.names[source]] = dim
         elif source in self.weights:  # turned, scaled, added to or multiplied with others: known by its labels
-            roots = self.unions.roots(self.values[source][dim])
-            for node in self._made_of(source):
-                dims = self.values[node]
+            roots = self.unions.roots(self._value(source)[dim])
+            for node in self._made_of(source) if roots.any() else ():
+                dims = self._value(node)
+                if not are_dims(dims):
+                    continue  # several tensors: each of them is a node of its own
                 same = [at for at, labels in enumerate(dims) if np.array_equal(self.unions.roots(labels), roots)]
-                if node in self.names and len(dims) > 1 and roots.any():
-                    self.output_dims.update({self.names[node]: at for at in same})
+                if node in self.names and len(dims) > 1:
+                    for at in same:
+                        self.output_dims[self.names[node]] = at
                 elif core_name(spelled(node.target)) in ("matmul", "mm") and len(dims) == 2:
                     for at in same[:1]:  # the other factor gives what is added up between them
                         self.produces(node.args[1 - at], 1 if at else 0)

@@ -6,6 +6,8 @@ input - their labels become one; `KEPT` stands for what is never cut, and whatev
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 Labels = np.ndarray
@@ -13,6 +15,13 @@ Labels = np.ndarray
 Dims = list[Labels]
 """The labels of every dimension of a tensor, in order."""
 KEPT = 0
+
+
+def among(chosen: Labels) -> Callable[[Labels], np.ndarray]:
+    """A look-up of whether labels are among some, which takes no longer the more these are."""
+    known = np.zeros(int(chosen.max(initial=0)) + 2, dtype=bool)  # the last stands for all that are larger
+    known[chosen] = True
+    return lambda labels: known[np.minimum(labels, len(known) - 1)]
 
 
 class Unions:

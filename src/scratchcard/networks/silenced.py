@@ -12,7 +12,6 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
@@ -24,6 +23,7 @@ from scratchcard.networks.branches import Gone, remove
 from scratchcard.networks.cuts import ShrinkSpec, cut_branches, cut_labels
 from scratchcard.networks.forward import call, read_state
 from scratchcard.networks.labelling import Consumed
+from scratchcard.networks.labels import among
 from scratchcard.networks.sites import Sites, capture
 from scratchcard.networks.unread import read_nodes
 from scratchcard.types import State, Tensors, UnitMask
@@ -106,16 +106,16 @@ class ByWeights:
         Raises:
             ValueError: a cut unit is read by something else than a weight that has a name.
         """
-        parameters = sites.program.graph_signature.inputs_to_parameters
+        named = sites.program.graph_signature.inputs_to_parameters  # made anew whenever it is asked for
         known = {node.name: node for node in sites.program.graph.nodes}
         readers: set[str] = set()
         for name, node in _silenced(sites, unit_mask, known):
-            own = {parameters[part.name] for part in node.args if isinstance(part, Node) and part.name in parameters}
+            own = {named[part.name] for part in tree_leaves(node.args) if isinstance(part, Node) and part.name in named}
             own = {weight for weight in own if len(sites.shapes.get(weight, ())) > 1}
             if not own and name in sites.consumed:
                 raise ValueError(f"what {name} adds up is not multiplied by a weight that has a name")
             readers |= own
-        read = {parameters.get(node.name) for node in read_nodes(sites.program)}
+        read = {named.get(node.name) for node in read_nodes(sites.program)}
         readers |= spec.keys() - read  # those that training alone runs
         self._zero = {
             (name, dim): kept
@@ -205,7 +205,7 @@ class Silenced:
 
     def __init__(self, sites: Sites, unit_mask: UnitMask, state: State, program: ExportedProgram | None = None) -> None:
         self._sites, self._state, self._program = sites, state, program or sites.program
-        self._cut = cut_labels(sites, unit_mask)
+        self._cut = among(cut_labels(sites, unit_mask))
         self._gone = {branch.addition: [branch.argument] for branch in cut_branches(sites, unit_mask)}
         self.narrow = False
         """Whether it has calculated in fewer digits than the state has."""
@@ -236,7 +236,7 @@ class Silenced:
                 for consumed in sites.consumed.get(n.name, []):
                     source = consumed.source(n)
                     value = self.env[source]
-                    alive = ~np.isin(sites.unions.roots(consumed.labels), cut)
+                    alive = ~cut(sites.unions.roots(consumed.labels))
                     if not alive.all():
                         shape = [-1 if dim == consumed.dim else 1 for dim in range(value.dim())]
                         shield = torch.from_numpy(alive).to(value.device).view(shape)
@@ -276,10 +276,10 @@ def leaves(outputs: Any) -> list[Tensor]:
 
 def _silenced(sites: Sites, unit_mask: UnitMask, nodes: Mapping[str, Node]) -> list[tuple[str, Node]]:
     """The nodes at which something is set to 0: those that add up cut units, and the ends of cut branches."""
-    cut = cut_labels(sites, unit_mask)
+    cut = among(cut_labels(sites, unit_mask))
 
     def reads(part: Consumed) -> bool:
-        return bool(np.isin(sites.unions.roots(part.labels), cut).any())
+        return bool(cut(sites.unions.roots(part.labels)).any())
 
     names = [name for name, parts in sites.consumed.items() if any(map(reads, parts))]
     names += [branch.addition for branch in cut_branches(sites, unit_mask)]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 OTHER_NAMES = {
+    "__and__": "bitwise_and",
+    "__or__": "bitwise_or",
+    "__xor__": "bitwise_xor",
     "absolute": "abs",
     "arccos": "acos",
     "arccosh": "acosh",

@@ -21,14 +21,14 @@ weights kept at each position of a kernel, row by row."""
 
 def stages(sites: Sites) -> dict[str, int]:
     """Weight -> its stage: layers whose outputs have one height and width; the largest feature maps are stage 0."""
-    signature = sites.program.graph_signature
+    named = sites.program.graph_signature.inputs_to_parameters
     found: dict[str, tuple[int, ...]] = {}
     for node in sites.program.graph.nodes:
         value = node.meta.get("val")
         if node.op != "call_function" or not isinstance(value, Tensor):
             continue
         for argument in node.args:
-            name = signature.inputs_to_parameters.get(argument.name) if isinstance(argument, Node) else None
+            name = named.get(argument.name) if isinstance(argument, Node) else None
             if name in sites.outputs and name not in found:
                 area = tuple(value.shape[2:]) if "conv" in str(node.target) else ()
                 found[name] = area

@@ -25,13 +25,26 @@ def without_idle(program: ExportedProgram) -> None:
     calls = [node for node in program.graph.nodes if node.op == "call_function"]
     for node in calls:
         before = node.all_input_nodes
-        if node not in read and any(source.name in weights or source in needed for source in before):
+        if node not in read and (_writes_into(node, read) or any(s.name in weights or s in needed for s in before)):
             needed.add(node)
     for node in reversed(calls):
         if node not in read | needed and any(user in needed for user in node.users):
             needed.add(node)
         elif node not in read | needed and not node.users:
             program.graph.erase_node(node)
+
+
+def _writes_into(node: Node, read: set[Node]) -> bool:
+    """Whether an operator changes a tensor in place that is read, itself or by a view of it."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or not schema.is_mutable:
+        return False
+    written = node.args[0] if node.args else None
+    while isinstance(written, Node) and written not in read:
+        returns = getattr(getattr(written.target, "_schema", None), "returns", ())
+        views = any(given.alias_info is not None for given in returns)
+        written = written.args[0] if views and written.args else None
+    return isinstance(written, Node)
 
 
 def keep_unread(walk: Labelling, training: ExportedProgram | None) -> None:
