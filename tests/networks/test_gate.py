@@ -245,3 +245,18 @@ def test_redrawing_changes_every_weight_and_statistic_and_nothing_else():
     assert bool((after["norm.weight"] > 0).all() and (after["norm.running_var"] > 0).all())
     assert bool((after["negative"] < 0).all())
     assert model.get_parameter("tied.weight") is model.get_parameter("a.weight")
+
+
+def test_a_very_large_network_is_compared_in_its_own_type(monkeypatch):
+    with torch.random.fork_rng(devices=[]):
+        model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+    types = set()
+    model[0].register_forward_hook(lambda module, args, out: types.add(out.dtype))
+    x = drawn(16, 5).float()
+    mask = {"0": torch.arange(8) < 4}
+    compact(model, mask, x)
+    assert torch.float64 in types
+    types.clear()
+    monkeypatch.setattr("scratchcard.networks.gate.LARGEST_DOUBLE", 50)
+    assert compact(model, mask, x).error <= 1e-5
+    assert types == {torch.float32}

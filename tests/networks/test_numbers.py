@@ -7,7 +7,7 @@ from torch import nn
 
 from scratchcard.networks.compact import compact
 from scratchcard.networks.counts import numbers_of, tell
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 
 
 class Functional(nn.Module):
@@ -100,7 +100,7 @@ def test_numbers_that_count_units_are_changed_with_them_and_no_others(name):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model, x = factory(), torch.randn(shape)
-        sites = find_sites(model, x)
+        sites = read_sites(model, x)
         assert len(sites[site]) == units
         small = compact(model, {site: torch.arange(units) < units // 2}, x, sites)
     assert small.edits == edits
@@ -116,7 +116,7 @@ def test_one_norm_that_is_called_twice_counts_for_both():
     with torch.random.fork_rng(devices=[]):
         model = nn.Sequential(nn.Conv2d(3, 8, 3), norm, nn.Conv2d(8, 8, 3), norm, nn.Conv2d(8, 2, 1))
         x = torch.randn(2, 3, 6, 6)
-        sites = find_sites(model, x)
+        sites = read_sites(model, x)
         assert sites.ordinary == ("0",)
         assert sites["0"].layers == ("0", "2")
         assert compact(model, {"0": torch.arange(4) < 3}, x, sites).module[1].num_groups == 3
@@ -142,7 +142,7 @@ def test_layers_are_told_every_size_that_they_have():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model, x = Layers(), torch.tensor([1, 5, 8])
-        sites = find_sites(model, x)
+        sites = read_sites(model, x)
         mask = {name: torch.arange(len(sites[name])) > 0 for name in sites.ordinary}
         assert set(mask) == {f"layers.{name}" for name in ("a", "b", "both", "up", "words")}
         small = compact(model, mask, x, sites).module.layers
@@ -204,7 +204,7 @@ def test_experts_of_examples_whose_number_depends_on_the_data_lose_their_units()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model, x = Routed(), torch.randn(7, 5)
-        sites = find_sites(model, x)
+        sites = read_sites(model, x)
         assert set(sites.ordinary) == {"up.0", "up.1"}
         assert compact(model, {"up.0": torch.arange(8) < 3}, x, sites).error < 1e-12
 
@@ -222,6 +222,6 @@ class Written(nn.Module):
 
 def test_what_is_written_into_by_position_is_kept():
     with torch.random.fork_rng(devices=[]):
-        sites = find_sites(Written(), torch.randn(4, 5))
+        sites = read_sites(Written(), torch.randn(4, 5))
     assert not sites.ordinary
     assert "position" in sites.kept["a"]

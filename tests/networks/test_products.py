@@ -9,7 +9,7 @@ from torch import nn
 
 from scratchcard.networks.compact import compact
 from scratchcard.networks.einsum import einsum_letters
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 
 IN, HIDDEN, OUT = 5, 6, 3
 KEPT = torch.tensor([True, False, True, True, False, True])
@@ -82,7 +82,7 @@ def found():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model, x = Products(FORMS).double(), torch.randn(2, 4, IN).double()
-        return model, x, find_sites(model, x)
+        return model, x, read_sites(model, x)
 
 
 def test_hidden_units_of_every_form_are_a_site_of_the_weight_that_makes_them(found):
@@ -127,7 +127,7 @@ def test_what_is_compared_or_counted_keeps_its_units(form, reason):
         torch.manual_seed(0)
         rows = HIDDEN if "norm" in str(form.__code__.co_names) else IN
         model = Products({"x": (form, (IN, HIDDEN), (rows, OUT), ())}).double()
-        sites = find_sites(model, torch.randn(2, 4, IN).double())
+        sites = read_sites(model, torch.randn(2, 4, IN).double())
     assert "into.x" not in sites.ordinary
     assert reason in sites.kept["into.x"]
 

@@ -8,12 +8,12 @@ from shrinkable import Net, made
 from torch import nn
 
 from scratchcard.networks.site_table import percent, share_inside, short, site_table
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 
 
 def sites_of(model, *shape):
     with torch.random.fork_rng(devices=[]):
-        return find_sites(model.eval(), torch.randn(*shape))
+        return read_sites(model.eval(), torch.randn(*shape))
 
 
 def by_cutting(sites, model, names):
@@ -32,7 +32,7 @@ def by_cutting(sites, model, names):
 @pytest.mark.parametrize("name", ["ResNet-20", "tied weights", "U-Net", "attention", "called three times"])
 def test_the_share_counts_every_parameter_once_whatever_its_names_and_sites(name):
     model, inputs = made(name)
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     assert sites.share == by_cutting(sites, model, [*sites.ordinary, *sites.heads])
     assert 0 < sites.share < 1
 
@@ -54,7 +54,7 @@ def test_choices_and_branches_are_not_in_the_share_and_neither_is_what_is_kept()
 @pytest.mark.parametrize("name", ["ResNet-20", "PreResNet", "DenseNet-BC", "MobileNetV2"])
 def test_it_is_about_ten_lines_with_the_counts_of_all_sites_and_patterns_that_fit_these_alone(name):
     model, inputs = made(name)
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     first, heading, *rest = str(sites).splitlines()
     plain = {*sites.ordinary, *sites.heads}
     rows = [line for line in rest if not line.startswith(("where named", "kept: "))]
@@ -114,5 +114,5 @@ def test_a_place_in_two_units_counts_once():
 
 def test_the_short_form_costs_nothing_and_says_how_much_there_is():
     model, inputs = made("U-Net")
-    sites = find_sites(model, inputs)
+    sites = read_sites(model, inputs)
     assert repr(sites) == f"Sites({len(sites.sites)} sites, {sum(map(len, sites.sites.values()))} units, 1 kept)"

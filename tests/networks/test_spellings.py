@@ -10,7 +10,7 @@ from torch import nn
 from scratchcard.networks.compact import compact
 from scratchcard.networks.operators import rule_of
 from scratchcard.networks.pointwise import is_pointwise
-from scratchcard.networks.sites import find_sites
+from scratchcard.networks.sites import read_sites
 from scratchcard.networks.spellings import OTHER_NAMES, core_name, spelled
 
 WIDTH = 8
@@ -43,7 +43,7 @@ def proved(forms, make_a, make_out, x, units=WIDTH):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model, x = Many(forms, make_a, make_out).double().eval(), x.double()
-        sites = find_sites(model, x)
+        sites = read_sites(model, x)
         whole = {name: sites.kept[f"a.{name}"] for name in forms if f"a.{name}" not in sites.sites}
         assert not whole, f"kept: {whole}"
         assert {name: len(sites[f"a.{name}"]) for name in forms} == dict.fromkeys(forms, units)

@@ -14,7 +14,7 @@ from rich.console import Console
 import scratchcard as sc
 from scratchcard.networks.forward import with_state
 from scratchcard.row import Rows
-from scratchcard.study import handover
+from scratchcard.study import handover, portable
 from scratchcard.study.handover import asked_in
 from scratchcard.study.named import named_study
 from scratchcard.study.progress import Progress
@@ -103,7 +103,7 @@ def test_a_study_run_from_python_is_exported_from_python(rows: Rows, tmp_path: P
     assert not set(card) & set("\x1b\x07\u202e")
     assert card.partition("```")[0].count("\n# ") == 0, "no heading of the store's own"
     assert "There is no ONNX file: ONNX export needs the package 'onnx'" in card
-    assert made.without
+    assert made.notes == [line for line in card.splitlines() if line.startswith("There is no ONNX file: ")]
     assert "evil" not in (tmp_path / "out" / "load.py").read_text()
     with pytest.raises(ValueError, match=r"'runs/evil\.py'"):
         sc.export(sc.read(rows.store)[0], ticket, tmp_path / "again")
@@ -118,11 +118,11 @@ def test_a_network_that_onnx_refuses_is_handed_over_without_it(
     def refuse(*_: object) -> None:
         raise ValueError("the operator aten::odd\x1b[2J is not known")
 
-    monkeypatch.setattr(handover, "export_onnx", refuse)
+    monkeypatch.setattr(portable, "export_onnx", refuse)
     (tmp_path / "task.py").write_text("from tiny_study import tiny\n\ntask = tiny()\n")
     said = command(capsys, "export", rows.store, rows[0].id, "--to", tmp_path / "out", "--task", tmp_path / "task.py")
     assert said.code == 0, said.err
-    assert r"no ONNX file: the operator aten::odd\x1b[2J is not known" in said.err
+    assert r"There is no ONNX file: the operator aten::odd\x1b[2J is not known" in said.err
     assert "There is no ONNX file: the operator" in (tmp_path / "out" / "README.md").read_text()
     assert (tmp_path / "out" / "model" / "manifest.json").exists()
 
@@ -141,7 +141,7 @@ def test_a_killed_export_leaves_nothing_of_that_name_and_does_not_block_the_next
             sc.export(rows, rows[0], tmp_path / "out")
     assert [path.name[:5] for path in tmp_path.iterdir()] == [".out."]
     sc.export(rows, rows[0], tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"README.md", "load.py", "model"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"README.md", "load.py", "model", "model.pt2"}
     with pytest.raises(ValueError, match="holds something already"):
         sc.export(rows, rows[0], tmp_path / "out")
 

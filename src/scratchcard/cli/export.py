@@ -1,4 +1,4 @@
-"""`scratchcard export STORE ID --to DIR`: the trained network of a run, small, with a card and an example."""
+"""`scratchcard export STORE ID --to DIR`: the trained network of a run, small, for whoever has torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def export(
     data: DataOptions = None,
     listed: Annotated[bool, typer.Option("--list", help="Only list the runs that can be handed over.")] = False,
 ) -> None:
-    """Write a run's network: safetensors and JSON, ONNX, a model card, and ten lines that load it.
+    """Write a run's network: safetensors and JSON, .pt2, ONNX, a model card, and a load.py that needs torch alone.
 
     A task file or module is code, and none is run because a store names it: give it with --task.
     """
@@ -45,8 +45,10 @@ def export(
     made = hand_over(opened, run, to, asked.study(), verdict, asked)
     for name, size in made.files.items():
         say(f"{to / name}: {size:,} bytes")
-    if made.without:
-        say(f"no ONNX file: {made.without}", err=True)
+    for note in made.notes:
+        say(note, err=True)
+    if "model.pt2" in made.files:
+        say(f"python {to / 'load.py'} runs it, with torch alone; {to / 'README.md'} says what it is")
 
 
 def _list(store: Store) -> None:
@@ -62,9 +64,10 @@ def _list(store: Store) -> None:
 
 
 def _line(row: Row, rows: Rows) -> str:
-    arm = "" if row.arm in ("dense", "ticket") else f" {row.arm}"
     assert row.end is not None, "what can be handed over has an end"
+    draw = f", draw {row.replicate}" if row.replicate else ""
+    which = "dense" if row.arm == "dense" else f"{row.method} {row.arm}{draw}, level {row.level}"
     return (
-        f"{row.id} {row.method}{arm}, level {row.level}, density {100 * row.density:.3g} %, "
-        f"seed {row.seed}: {rows.study.metric} {row.end.test_metric:.4g}"
+        f"{row.id} {which}, seed {row.seed}: density {100 * row.density:.3g} %, "
+        f"{rows.study.metric} {row.end.test_metric:.4g}"
     )

@@ -134,13 +134,17 @@ def _units(console: Console, task: Task) -> None:
     if found.branches:
         console.print("whole branches, where named:", highlight=False)
         _table(console, "consists of", [(name, 1, branch.modules) for name, branch in found.branches.items()])
+    if found.frozen:
+        console.print("units that take entries from frozen weights, where named:", highlight=False)
+        own = {name: weights for name, weights in found.frozen.items() if name not in found.branches}
+        _table(console, "takes from", [(name, len(found[name]), weights) for name, weights in own.items()])
     for layer, reason in found.kept.items():
         console.print(f"kept whole: {layer} ({reason})", highlight=False, markup=False)
 
 
 def _is_own(found: Sites, site: Site) -> bool:
     """Whether a site is of units that go for all who read them."""
-    return site.name not in found.choices and site.name not in found.branches
+    return site.name not in {*found.choices, *found.branches, *found.frozen}
 
 
 def _table(console: Console, others: str, rows: list[tuple[str, int, tuple[str, ...]]]) -> None:

@@ -140,8 +140,7 @@ class FilterPruning(CutsUnits):
         if self.criterion == "random":
             return random_scores(whole, chance)
         # of as many weights each, so that means rank as norms do
-        powers = end if self.criterion == "l1" else {name: value.double().square() for name, value in end.items()}
-        found = unit_magnitudes(task.sites, powers)
+        found = unit_magnitudes(task.sites, end, power=1 if self.criterion == "l1" else 2)
         return {name: -found[name] if self.smallest else found[name] for name in whole}
 
     def _shares(self, task: Task, level: int) -> dict[str, Fraction]:

@@ -30,6 +30,7 @@ from scratchcard.methods.units import (
     share_cut,
     training_flops,
 )
+from scratchcard.networks.lengths import fitted
 from scratchcard.networks.sites import Sites
 from scratchcard.networks.subnetwork import MaskedWeights
 from scratchcard.networks.units import SmallUnits, unit_magnitudes
@@ -160,7 +161,7 @@ def _write(snapshot: Snapshot, state: State, task: Task) -> None:
 
 def _largest(sites: Sites, state: State, keeps: dict[str, int]) -> UnitMask:
     """The units with the largest L2 norms, so many of each site."""
-    squares = unit_magnitudes(sites, {name: value.double().square() for name, value in state.items()})
+    squares = unit_magnitudes(sites, state, power=2)
     whole = {name: torch.ones(len(sites[name]), dtype=torch.bool) for name in keeps}
     return select({name: squares[name] for name in keeps}, keeps, whole)
 
@@ -174,4 +175,4 @@ def _zeroed(sites: Sites, mask: UnitMask, state: State) -> State:
                 dim = sites.outputs.get(name)
                 if dim is not None and dim in dims:
                     changed.setdefault(name, state[name].clone()).index_fill_(dim, torch.tensor(dims[dim]), 0.0)
-    return changed
+    return changed | fitted(sites.lengths, state, {**state, **changed})

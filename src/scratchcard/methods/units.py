@@ -80,7 +80,7 @@ def weights_of_units(task: Task, cut: Collection[str]) -> list[Weight]:
 
     return [
         replace(weight, prunable=False, reason=why(weight.name))
-        for weight in list_weights(task.fresh(0), task.example_inputs(), (), ())
+        for weight in list_weights(task.fresh(0), task.example_inputs(), also=("*",))
     ]
 
 
@@ -89,8 +89,8 @@ def cuttable_sites(
 ) -> tuple[str, ...]:
     """The sites of the task's network that a method may cut.
 
-    Channels, neurons, feed-forward neurons and attention heads always; whole branches and choices for one consumer
-    where they are asked for.
+    Channels, neurons, feed-forward neurons and attention heads always; whole branches, choices for one consumer, and
+    what takes entries from frozen weights where they are asked for.
 
     Args:
         who: the method, for sentences.
@@ -105,7 +105,7 @@ def cuttable_sites(
     sites = task.sites
     stays = set().union(*sites_called(task, keep, keeping=True).values())
     goes = set().union(*sites_called(task, only).values())
-    special = {*sites.branches, *(() if choices else sites.choices)}
+    special = {*sites.branches, *sites.frozen, *(() if choices else sites.choices)}
     asked = [name for name in sites.sites if (name in goes if only else name not in special)]
     chosen = [name for name in asked if name not in stays]
     if not chosen:

@@ -6,7 +6,6 @@ large one so silenced before anybody gets it (`gate`); where they differ nothing
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from scratchcard.networks.branches import Gone, gone_of, remove
 from scratchcard.networks.choices import Selections, select, selected, selections
+from scratchcard.networks.copies import copied, without_masks
 from scratchcard.networks.counts import Count
 from scratchcard.networks.cuts import (
     ShrinkSpec,
@@ -30,6 +30,7 @@ from scratchcard.networks.forward import as_fits
 from scratchcard.networks.gate import Cut, Gate, Originals
 from scratchcard.networks.head_counts import AttributeEdits, FewerHeads, free_of_width, settled
 from scratchcard.networks.labels import among
+from scratchcard.networks.lengths import fit_lengths, recalculate
 from scratchcard.networks.retold import retell, retell_attention
 from scratchcard.networks.sites import Sites, read_sites
 from scratchcard.types import Tensors, UnitMask
@@ -68,7 +69,8 @@ def compact(
     """Remove the units that a mask cuts: the result has smaller tensors and computes what the masked network does.
 
     Args:
-        model: any module that `torch.export` can capture; it is not touched.
+        model: any module that `torch.export` can capture; it is not touched, and masks of torch.nn.utils.prune are
+            folded into the weights of the small network.
         unit_mask: site -> boolean tensor [units], True = kept; sites that are not named are kept whole.
         example_inputs: one batch, to read the network by and to compare on.
         sites: those of this network where they have been found already; else they are found.
@@ -83,6 +85,7 @@ def compact(
             named); a mask that leaves a site, or together with others a tensor, nothing; the small network cannot run
             or be trained, or computes something else; or nothing can be shown of it.
     """
+    model = without_masks(model)
     sites = sites or read_sites(model, example_inputs)
     check_unit_mask(sites, unit_mask)
     try:
@@ -138,7 +141,7 @@ def compacted(
             + "; keep at least one channel that is kept both in the stream and by those who choose from it"
         )
     with torch.random.fork_rng(devices=[]):
-        gone = gone_of(copy.deepcopy(model), cut, as_fits(example_inputs, model)) if cut else {}
+        gone = gone_of(copied(model), cut, as_fits(example_inputs, model)) if cut else {}
     small = shrunk(model, spec, gone)
     chosen = selections(sites.choices, sites.unions, cut_labels(sites, unit_mask), spec)
     known = {choice.norm for choice in sites.choices.values()}
@@ -181,25 +184,24 @@ def shrunk(model: nn.Module, spec: dict[str, dict[int, Tensor]], gone: Mapping[s
         spec: parameter or buffer -> dimension -> indices.
         gone: the branches that are taken out.
     """
-    small = copy.deepcopy(model)
-    whole = list(small.named_parameters())
+    small = copied(model)
+    whole = list(small.named_parameters())  # held, so that no other tensor gets the id of one
     first = {id(parameter): name for name, parameter in whole}
     """A shared parameter -> the first of its names, by which the spec knows it."""
     seen: dict[int, nn.Parameter] = {}
     for module_name, module in small.named_modules():
         prefix = f"{module_name}." if module_name else ""
-        told = False
         for own, parameter in list(module.named_parameters(recurse=False)):
             if id(parameter) not in seen:  # a shared parameter stays one
                 seen[id(parameter)] = _cut(parameter, spec.get(first[id(parameter)], {}))
-            told |= seen[id(parameter)] is not parameter
             setattr(module, own, seen[id(parameter)])
         for own, buffer in list(module.named_buffers(recurse=False)):
             if prefix + own in spec:
-                told = True
                 setattr(module, own, selected_of(buffer, spec[prefix + own]))
-        if told:
-            retell(module)
+    fit_lengths(model, small, spec)
+    for path in {_owner(name) for name in spec}:
+        recalculate(small.get_submodule(path))
+        retell(small.get_submodule(path))
     for module_name, module in small.named_modules():
         if not isinstance(module, nn.MultiheadAttention) or isinstance(module, FewerHeads):
             continue
@@ -215,3 +217,9 @@ def _cut(parameter: nn.Parameter, kept: dict[int, Tensor]) -> nn.Parameter:
     if not kept:
         return parameter
     return nn.Parameter(selected_of(parameter.detach(), kept), requires_grad=parameter.requires_grad)
+
+
+def _owner(name: str) -> str:
+    """The path of the module that has a tensor as its own, or calculates its own from it."""
+    path, parametrised, _ = f".{name}".partition(".parametrizations.")
+    return (path if parametrised else path.rpartition(".")[0]).removeprefix(".")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
+from scratchcard.networks.copies import copied
 from scratchcard.networks.forward import as_fits, call
 from scratchcard.networks.memory import peak_activation_bytes
 from scratchcard.types import Tensors
@@ -63,7 +63,7 @@ def cost(model: nn.Module, example_inputs: Tensors) -> Cost:
 
 
 def _count(model: nn.Module, inputs: Tensors, device: str) -> tuple[int, int, dict[str, int]]:
-    probe = copy.deepcopy(model).to(device).train()
+    probe = copied(model).to(device).train()
     placed = tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, as_fits(inputs, model))
     by_module: dict[str, int] = {}
     with (

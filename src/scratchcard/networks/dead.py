@@ -16,7 +16,10 @@ from torch.fx import Node
 from torch.utils._pytree import tree_map
 
 from scratchcard.networks.blind import Reading, Run, along, floating, operator_name
+from scratchcard.networks.calculated import effective
+from scratchcard.networks.copies import without_masks
 from scratchcard.networks.forward import as_fits, read_state
+from scratchcard.networks.lengths import fitted
 from scratchcard.networks.sites import Sites
 from scratchcard.types import State, Tensors, UnitMask
 
@@ -51,6 +54,7 @@ def dead_units(model: nn.Module, sites: Sites, example_inputs: Tensors) -> Dead:
         sites: of the network.
         example_inputs: one batch, as the sites were found with.
     """
+    model = without_masks(model)
     state = read_state(model)
     exact = {name: value.double() if value.is_floating_point() else value for name, value in state.items()}
     inputs = tree_map(lambda leaf: leaf.cpu().double() if floating(leaf) else leaf, as_fits(example_inputs, model))
@@ -97,7 +101,7 @@ def unread_units(sites: Sites, state: State) -> UnitMask:
     Returns:
         Site -> boolean tensor [units]; sites that lose nothing are left out.
     """
-    mask = {}
+    mask, state = {}, effective(sites.program, sites.calculated, state)
     for name, site in sites.sites.items():
         read = torch.tensor([_is_read(unit, sites, state) for unit in site.units])
         if not bool(read.any()):
@@ -125,6 +129,7 @@ def _with_unread(sites: Sites, state: State, gone: dict[str, list[int]]) -> tupl
         The mask; site -> units that stay for this last reason; the state with 0 in every weight that is cut.
     """
     held: dict[str, set[int]] = defaultdict(set)
+    parts = {part for known in sites.calculated.values() for part in known.parts}
     while True:
         mask, rest = sites.whole(), state
         for name, units in gone.items():
@@ -133,8 +138,9 @@ def _with_unread(sites: Sites, state: State, gone: dict[str, list[int]]) -> tupl
             rest = {name: value.clone() for name, value in rest.items()}
             cut = _cut_places(sites, mask)
             for (weight, dim), indices in cut.items():
-                if weight in sites.outputs:
+                if weight in sites.outputs or weight in parts:
                     rest[weight].index_fill_(dim, torch.tensor(sorted(indices)), 0.0)
+            rest |= fitted(sites.lengths, state, rest)
             settled = True
             for name, read in unread_units(sites, rest).items():
                 read[list(held[name])] = True

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import hashlib
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _EXTRA_STATE_KEY_SUFFIX
 from torch.utils._pytree import tree_map
 
+from scratchcard.networks.copies import copied, without_masks
 from scratchcard.types import State, Tensors
 
 
@@ -31,8 +33,8 @@ def as_fits(inputs: Tensors, model: nn.Module) -> Tensors:
 
 
 def read_state(model: nn.Module) -> State:
-    """Copies, on the CPU, of all parameters and buffers that `state_dict` has."""
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in _tensors(model).items()}
+    """Copies, on the CPU, of all parameters and buffers that `state_dict` has; weights masked by torch folded in."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in _plain(model).items()}
 
 
 def with_state(model: nn.Module, state: State) -> nn.Module:
@@ -41,17 +43,18 @@ def with_state(model: nn.Module, state: State) -> nn.Module:
     Raises:
         ValueError: names or shapes differ from the model's.
     """
-    own = _tensors(model)
-    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    reshaped = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
+    own = _plain(model)
+    missing, unknown, twin = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys()), copied(model)
+    with contextlib.suppress(RuntimeError):  # another shape than a module's own: told below, all of them
+        twin.load_state_dict(state, strict=False)  # not strict: names have been looked at
+    found = _tensors(twin)  # a module may take another shape, as observers of ranges do
+    reshaped = sorted(name for name in own.keys() & state.keys() if found[name].shape != state[name].shape)
     if missing or unknown or reshaped:
         raise ValueError(
             f"these weights are not of this {type(model).__name__}: missing {missing}, unknown {unknown}, other shape "
             + str([f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in reshaped])
         )
-    copied = copy.deepcopy(model)
-    copied.load_state_dict(state, strict=False)  # not strict: extra states that are no tensors stay the factory's
-    return copied
+    return twin
 
 
 def write_state(model: nn.Module, state: State) -> None:
@@ -73,6 +76,15 @@ def write_state(model: nn.Module, state: State) -> None:
     with torch.no_grad():
         for name, value in state.items():
             own[name].copy_(value)
+    set_extra_states(model, state)
+
+
+def set_extra_states(model: nn.Module, state: State) -> None:
+    """Give modules the extra states that are tensors, in place: what `get_extra_state` gives may be made anew by it."""
+    for path, module in model.named_modules():
+        name = f"{path}.{_EXTRA_STATE_KEY_SUFFIX}" if path else _EXTRA_STATE_KEY_SUFFIX
+        if name in state:
+            module.set_extra_state(state[name].clone())
 
 
 def state_digest(state: State) -> str:
@@ -83,6 +95,11 @@ def state_digest(state: State) -> str:
         sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
     return sha.hexdigest()
+
+
+def _plain(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of the network that copies are: masks of torch.nn.utils.prune folded in."""
+    return _tensors(without_masks(model))
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

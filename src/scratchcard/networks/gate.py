@@ -7,7 +7,6 @@ the network itself while nothing is silenced, or another way of silencing is tak
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +17,10 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._pytree import tree_leaves, tree_map
 
 from scratchcard.networks.branches import Gone
+from scratchcard.networks.copies import copied
 from scratchcard.networks.cuts import ShrinkSpec
 from scratchcard.networks.forward import as_fits, call
+from scratchcard.networks.lengths import badly_fitted, fit_lengths
 from scratchcard.networks.redrawn import hand_over, redraw
 from scratchcard.networks.silenced import ByWeights, Graph, Reference, leaves
 from scratchcard.networks.sites import Sites
@@ -31,6 +32,8 @@ TOLERANCE_SINGLE = 1e-5
 """The same for networks that run in float32 only, or in a part of them."""
 IN_TRAINING = 1e4
 """So many times that is allowed in training mode, where statistics of a small batch stand under a root."""
+LARGEST_DOUBLE = 500_000_000
+"""Networks of more parameters are compared in their own types: several copies in float64 would fill the memory."""
 ROUNDINGS = 8
 """An output this many roundings of 1 away is equal, however small its numbers: what cancels leaves noise."""
 
@@ -84,6 +87,12 @@ class Originals:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._made: dict[tuple[bool, bool], nn.Module] = {}
+
+    @property
+    def digits(self) -> tuple[bool, ...]:
+        """Whether to compare in float64, or in the types that the network has: what to try, in order."""
+        numbers = sum(parameter.numel() for parameter in self._model.parameters())
+        return (True, False) if numbers <= LARGEST_DOUBLE else (False,)
 
     def copy(self, precise: bool, redrawn: bool) -> nn.Module:
         """One in float64 or in its own types, with its own weights or with others."""
@@ -173,7 +182,7 @@ class Gate:
 
     def _grounds(self) -> Iterator[_Ground]:
         """The ways to silence the network that are the network itself while nothing is silenced."""
-        for precise in (True, False):
+        for precise in self._originals.digits:
             large = self._originals.copy(precise, redrawn=False)
             batch, own, some = as_fits(self._inputs, large), None, False
             for make in self._cut.references(large, batch):
@@ -204,7 +213,7 @@ class Gate:
         return ground.wanted[look]
 
     def _compared(self, ground: _Ground, small: nn.Module) -> float:
-        little, given = _prepared(small, ground.precise), as_fits(self._inputs, ground.large)
+        little, given = self._in_all_digits(small, ground), as_fits(self._inputs, ground.large)
         wanted = self._wanted(ground, _EXAMPLE, ground.large, given)
         worst = self._look(little, given, wanted, ground, f"on {_EXAMPLE}")
         shown = [_shows(leaf) for leaf in wanted]
@@ -246,6 +255,17 @@ class Gate:
             drawn = _drawn(given)
             self._wanted(ground, _REDRAWN, ground.redrawn, drawn)
             yield _REDRAWN, ground.redrawn, drawn
+
+    def _in_all_digits(self, small: nn.Module, ground: _Ground) -> nn.Module:
+        """The small network as it is compared, what cutting puts into other weights not rounded to its own type."""
+        little = _prepared(small, ground.precise)
+        rounding = max(
+            (torch.finfo(own.dtype).eps for own in small.parameters() if own.is_floating_point()), default=0.0
+        )
+        if wrong := badly_fitted(ground.large, little, self._cut.spec, rounding):
+            raise Wrong(f"the small network has other lengths of its weights than cutting gives: {', '.join(wrong)}")
+        fit_lengths(ground.large, little, self._cut.spec)
+        return little
 
     def _look(
         self, little: nn.Module, batch: Tensors, wanted: list[Tensor], ground: _Ground, words: str, times: float = 1.0
@@ -289,8 +309,8 @@ class Gate:
     def _training(self, ground: _Ground, little: nn.Module, given: Tensors) -> None:
         """A step of training: it runs, and where no random numbers are drawn it gives what the silenced one gives."""
         reference = self._in_training(ground)
-        own = copy.deepcopy if reference is None else reference.silenced
-        large, little = _without_chance(own(ground.redrawn)), _without_chance(copy.deepcopy(little))
+        own = copied if reference is None else reference.silenced
+        large, little = _without_chance(own(ground.redrawn)), _without_chance(copied(little))
         try:
             wanted = _trained(large, given)
         except Exception:  # it cannot be trained on this batch as it is: of one example, without targets
@@ -360,8 +380,8 @@ def _seed(seed: int) -> None:
 
 
 def _prepared(net: nn.Module, precise: bool) -> nn.Module:
-    copied = copy.deepcopy(net).eval()
-    return copied.double() if precise else copied
+    twin = copied(net).eval()
+    return twin.double() if precise else twin
 
 
 def _drawn(inputs: Tensors) -> Tensors:

@@ -17,7 +17,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from scratchcard.networks.counts import SURE, Count, as_one_count, numbers_of
 from scratchcard.networks.labels import KEPT, Dims, Labels, Unions
+from scratchcard.networks.lengths import Lengths, find_lengths
 from scratchcard.networks.operators import rule_of
+from scratchcard.networks.reparametrised import coupled
 from scratchcard.networks.sizes import sizes
 from scratchcard.networks.spellings import core_name, spelled
 from scratchcard.networks.walk import are_dims
@@ -59,6 +61,9 @@ class Labelling:
         """Parameter or buffer -> its labels."""
         self.output_dims: dict[str, int] = {}
         """Parameter -> the dimension of its outputs, where it is not the first."""
+        self.lengths: Lengths = {}
+        """Length -> direction, and the dimension of the lengths, of weights that are normalised."""
+        self._lengths, self._coupled = find_lengths(model), coupled(model)
         self.values: dict[Node, Any] = {}
         signature = program.graph_signature
         named = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
@@ -104,6 +109,16 @@ class Labelling:
                 elif core_name(spelled(node.target)) in ("matmul", "mm") and len(dims) == 2:
                     for at in same[:1]:  # the other factor gives what is added up between them
                         self.produces(node.args[1 - at], 1 if at else 0)
+
+    def measures(self, node: Node, dim: int) -> bool:
+        """Whether a node's first two arguments are a direction and a length, so that both can be cut; it is noted."""
+        v, g = (self.names.get(part) if isinstance(part, Node) else None for part in node.args[:2])
+        if v is None or g is None or self._lengths.get(g) != (v, dim):
+            return False
+        if any(user.target != node.target for user in node.args[1].users):  # pyright: ignore
+            return False
+        self.lengths[g] = (v, dim)
+        return True
 
     def _made_of(self, source: Node) -> list[Node]:
         """All that something is made of."""
@@ -170,6 +185,8 @@ class Labelling:
         first = self.same.get(name, name)
         if first not in self.owned:  # a shared one has one set of labels, whatever its name
             self.owned[first] = [self.unions.new(size) for size in value.shape]
+            for labels in self.owned[first] if name in self._coupled else ():
+                self.unions.keep(labels, self._coupled[name])
         self.owned[name] = self.owned[first]
         return self.owned[name]
 

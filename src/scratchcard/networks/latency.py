@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import dataclass
 from statistics import median, quantiles
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from scratchcard.networks.copies import copied
 from scratchcard.networks.forward import as_fits, call
 from scratchcard.types import Tensors
 
@@ -59,7 +59,7 @@ def latencies(
     held = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        ready = [copy.deepcopy(model).eval().to(device) for model in models]
+        ready = [copied(model).eval().to(device) for model in models]
         batch = as_fits(inputs, ready[0])
         moved = tree_map(lambda leaf: leaf.to(device), batch)
         seconds: list[list[float]] = [[] for _ in ready]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from scratchcard.networks.copies import copied
 from scratchcard.networks.forward import as_fits, call
 from scratchcard.types import Tensors
 
@@ -35,7 +35,7 @@ def peak_activation_bytes(model: nn.Module, example_inputs: Tensors) -> int:
 
 
 def _peak(model: nn.Module, inputs: Tensors, device: str) -> int:
-    probe = copy.deepcopy(model).to(device).eval()
+    probe = copied(model).to(device).eval()
     placed = tree_map(
         # a copy, since an input may be a view of something larger
         lambda leaf: leaf.to(device, copy=True) if isinstance(leaf, Tensor) else leaf,

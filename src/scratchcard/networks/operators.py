@@ -21,6 +21,7 @@ from scratchcard.networks.pointwise import POINTWISE, POINTWISE_UNSEEN, entry_by
 from scratchcard.networks.products import PRODUCTS
 from scratchcard.networks.recurrent import RECURRENT
 from scratchcard.networks.reductions import RANKINGS, REDUCTIONS
+from scratchcard.networks.reparametrised import REPARAMETRISED
 from scratchcard.networks.spellings import core_name, spelled
 from scratchcard.networks.walk import Rule, Walk, as_one, free
 
@@ -115,6 +116,9 @@ def _batch_norm(walk: Walk, node: Node, x: Dims, *parts: Any, **_: Any) -> Dims:
     for part in parts[:4]:
         if isinstance(part, list):
             walk.unions.unite(x[1], part[0], "normalised with something that is kept")
+    if len(parts) > 4 and parts[4]:  # by the statistics of what it is given: of a batch, or of a weight
+        for labels in (x[0], *x[2:]):
+            walk.unions.keep(labels, "normalised together with its neighbours")
     walk.counts(node, len(x[1]), x[1], "num_features")
     return x
 
@@ -188,6 +192,7 @@ RULES: dict[str, Rule] = {
     **RECURRENT,
     **EXPERTS,
     **CONSTANTS,
+    **REPARAMETRISED,
     **dict.fromkeys(_POOLS, _pooled),
     **dict.fromkeys(_POOLS_WITH_PLACES, _pooled_and_found),
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _conv),

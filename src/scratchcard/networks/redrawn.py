@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scratchcard.networks.cuts import ShrinkSpec, selected_of
+from scratchcard.networks.lengths import fit_lengths
 
 _MEANS, _VARIANCES = "running_mean", "running_var"
 """How the statistics of normalisations are called, in torch and where its names are followed."""
@@ -63,3 +64,4 @@ def hand_over(large: nn.Module, small: nn.Module, spec: ShrinkSpec, gone: set[st
         for name, own in [*small.named_parameters(), *small.named_buffers()]:
             if name in whole and name not in gone:
                 own.copy_(selected_of(whole[name], spec.get(name, {})))
+    fit_lengths(large, small, spec)

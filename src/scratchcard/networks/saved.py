@@ -30,7 +30,10 @@ from scratchcard.networks.apart import SELECTED
 from scratchcard.networks.branches import Gone
 from scratchcard.networks.choices import select
 from scratchcard.networks.compact import Compacted, shrunk
+from scratchcard.networks.copies import without_masks
+from scratchcard.networks.forward import set_extra_states
 from scratchcard.networks.head_counts import apply_edits
+from scratchcard.networks.quantised import check_only_tensors
 from scratchcard.row import Frozen
 from scratchcard.types import State
 
@@ -102,8 +105,8 @@ def save(network: Compacted | nn.Module, folder: str | Path, overwrite: bool = F
     """Write a network to a folder, whole or not at all: killed at any moment, what was there before is still there.
 
     Denormal numbers (below 1.2e-38 in float32) are written as 0: they make some processors a hundred times slower. In
-    float16 they are ordinary weights and stay. Buffers that are not persistent are not written, nor are extra states
-    that are no tensors: the factory that `load` is given makes them.
+    float16 they are ordinary weights and stay. Buffers that are not persistent are not written: the factory that `load`
+    is given makes them. Masks of torch.nn.utils.prune are written as zeros of the weights that they mask.
 
     Args:
         network: what `compact` gave, trained further or not; or a module that was not cut.
@@ -114,8 +117,8 @@ def save(network: Compacted | nn.Module, folder: str | Path, overwrite: bool = F
         The size of each file, and how many numbers were flushed to 0.
 
     Raises:
-        ValueError: the folder holds something else or cannot be written; tensors that have no values or no place in
-            safetensors (all of them are named).
+        ValueError: the folder holds something else or cannot be written; state that is no tensor (extra states, packed
+            weights of a quantised network), or tensors that have no values or no place in safetensors (all are named).
     """
     small = network if isinstance(network, Compacted) else Compacted(network, {}, {}, {}, 0.0)
     folder = Path(folder)
@@ -187,6 +190,7 @@ def load(folder: str | Path, model: nn.Module | Callable[[], nn.Module]) -> Comp
         large = model if isinstance(model, nn.Module) else model()
     if not isinstance(large, nn.Module):
         raise ValueError(f"model must make a torch.nn.Module, it made a {type(large).__name__}; return the module")
+    large = without_masks(large)
     spec = {
         name: {dim: torch.tensor(kept, dtype=torch.int64) for dim, kept in dims.items()}
         for name, dims in manifest.kept.items()
@@ -198,6 +202,7 @@ def load(folder: str | Path, model: nn.Module | Callable[[], nn.Module]) -> Comp
     _check_fits(small, state, manifest)
     for name, tensor in _tensors(small).items():
         tensor.data = state[name].to(tensor.device, copy=True)  # takes the saved type, and shared ones stay shared
+    set_extra_states(small, state)
     told = dict(manifest.kept_whole), manifest.error, manifest.selected, manifest.branches
     return Compacted(small.eval(), spec, manifest.edits, *told)
 
@@ -232,7 +237,12 @@ def _stored(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(
             f"save takes a Compacted or a torch.nn.Module, got a {type(module).__name__}; give one of them"
         )
-    tensors = _tensors(module)
+    check_only_tensors(
+        module,
+        f"this {type(module).__name__}",
+        "it would be lost, so nothing was saved; quantise after loading, or keep this network with torch.save",
+    )
+    tensors = _tensors(without_masks(module))
     wrong = [
         f"{name} ({'on meta' if tensor.is_meta else f'{tensor.layout} {tensor.dtype}'})".replace("torch.", "")
         for name, tensor in tensors.items()

@@ -7,7 +7,6 @@ factor on the weights that read it, which is multiplied out when the search is o
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +20,7 @@ from torch.nn.utils import parametrize
 from torch.utils._pytree import tree_leaves
 
 from scratchcard.networks.compact import shrink_spec
+from scratchcard.networks.copies import copied
 from scratchcard.networks.forward import read_state
 from scratchcard.networks.initialise import with_factors
 from scratchcard.networks.sites import Sites
@@ -195,7 +195,7 @@ class Scaled:
 
     def ship(self, trained: nn.Module) -> nn.Module:
         """The inner network with its gates multiplied out."""
-        net = copy.deepcopy(trained)
+        net = copied(trained)
         for name in dict.fromkeys(name for name, *_ in gates(self.factors.sites, self.factors.gated)):
             path, _, own = name.rpartition(".")
             module = net.get_submodule(path)

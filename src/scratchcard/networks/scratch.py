@@ -15,6 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from scratchcard.networks.lengths import Lengths, fitted
 from scratchcard.types import State
 
 Rule = Literal["fan_in", "fan_out", "fan_avg", "fixed"]
@@ -101,16 +102,19 @@ def rules_of(layers: list[Layer]) -> list[Rule]:
     return [_common([layer]) or "fixed" if layer in drawn else "fixed" for layer in layers]
 
 
-def rescaled(fresh: State, layers: Mapping[str, Layer]) -> State:
+def rescaled(fresh: State, layers: Mapping[str, Layer], lengths: Lengths | None = None) -> State:
     """A fresh state whose weights - and biases that are drawn by their layer's inputs - have their new spread.
 
     Args:
         fresh: of the large network.
         layers: as for `scratch_factors`.
+        lengths: of normalised weights: each follows its direction, and is no weight with a spread of its own.
     """
+    layers = {name: layer for name, layer in layers.items() if name not in (lengths or {})}
     state = dict(fresh)
     for name, factor in scratch_factors(layers).items():
         state[name] = fresh[name] * factor
+    state |= fitted(lengths or {}, fresh, state)
     biases = _drawn_by_inputs(fresh, layers)
     return state | {bias: fresh[bias] * layer.shrinkage("fan_in") for bias, layer in biases.items()}
 

@@ -8,9 +8,8 @@ it is the network itself while nothing is silenced, before it believes what it s
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +19,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from scratchcard.networks.branches import Gone, remove
+from scratchcard.networks.calculated import Calculated
+from scratchcard.networks.copies import copied
 from scratchcard.networks.cuts import ShrinkSpec, cut_branches, cut_labels
 from scratchcard.networks.forward import call, read_state
 from scratchcard.networks.labelling import Consumed
 from scratchcard.networks.labels import among
 from scratchcard.networks.sites import Sites, capture
 from scratchcard.networks.unread import read_nodes
+from scratchcard.networks.zeros import set_zeros, zeros_for_now, zeros_of_parts
 from scratchcard.types import State, Tensors, UnitMask
 
 
@@ -104,18 +106,25 @@ class ByWeights:
         """Make it ready.
 
         Raises:
-            ValueError: a cut unit is read by something else than a weight that has a name.
+            ValueError: a cut unit is read by something else than a weight that has a name, or that is calculated from
+                such so that no zeros of theirs silence it and nothing else.
         """
-        named = sites.program.graph_signature.inputs_to_parameters  # made anew whenever it is asked for
+        parameters = sites.program.graph_signature.inputs_to_parameters
         known = {node.name: node for node in sites.program.graph.nodes}
         readers: set[str] = set()
+        calculated: dict[str, Calculated] = {}
         for name, node in _silenced(sites, unit_mask, known):
-            own = {named[part.name] for part in tree_leaves(node.args) if isinstance(part, Node) and part.name in named}
+            given = [part for part in tree_leaves(node.args) if isinstance(part, Node)]
+            own = {parameters[part.name] for part in given if part.name in parameters}
             own = {weight for weight in own if len(sites.shapes.get(weight, ())) > 1}
+            names = {part.name for part in given}
+            made = {main: made for main, made in sites.calculated.items() if made.node in names}
+            calculated |= made
+            own |= made.keys()
             if not own and name in sites.consumed:
                 raise ValueError(f"what {name} adds up is not multiplied by a weight that has a name")
             readers |= own
-        read = {named.get(node.name) for node in read_nodes(sites.program)}
+        read = {parameters.get(node.name) for node in read_nodes(sites.program)}
         readers |= spec.keys() - read  # those that training alone runs
         self._zero = {
             (name, dim): kept
@@ -124,7 +133,8 @@ class ByWeights:
             for dim, kept in dims.items()
             if dim != sites.outputs.get(name)
         }
-        self._gone = gone
+        self._zero |= zeros_of_parts(sites.program, calculated, sites.lengths, spec, self._zero)
+        self._lengths, self._gone = sites.lengths, gone
         self.narrow = self._types_known = False
 
     def of_length(self, model: nn.Module, inputs: Tensors) -> ByWeights:
@@ -133,11 +143,10 @@ class ByWeights:
 
     def silenced(self, model: nn.Module) -> nn.Module:
         """A deep copy whose cut units nobody reads."""
-        copied = copy.deepcopy(model)
-        for part in self._read_parts(copied):
-            part.tensor.index_fill_(part.dim, part.indices, 0.0)
-        remove(copied, self._gone)
-        return copied
+        twin = copied(model)
+        set_zeros(dict(twin.named_parameters(remove_duplicate=False)), self._zero, self._lengths)
+        remove(twin, self._gone)
+        return twin
 
     def outputs(self, model: nn.Module, inputs: Tensors, silent: bool = True) -> list[Tensor]:
         """What the model itself gives; it is as it was afterwards."""
@@ -155,31 +164,8 @@ class ByWeights:
         if self._gone:
             yield self.silenced(model)
             return
-        parts = [(part, part.tensor.index_select(part.dim, part.indices)) for part in self._read_parts(model)]
-        try:
-            for part, _ in parts:
-                part.tensor.index_fill_(part.dim, part.indices, 0.0)
+        with zeros_for_now(dict(model.named_parameters(remove_duplicate=False)), self._zero, self._lengths):
             yield model
-        finally:
-            for part, before in parts:
-                part.tensor.index_copy_(part.dim, part.indices, before)
-
-    def _read_parts(self, model: nn.Module) -> list[_Part]:
-        tensors = dict(model.named_parameters(remove_duplicate=False))
-        found: list[_Part] = []
-        for (name, dim), kept in self._zero.items():
-            gone = torch.ones(tensors[name].shape[dim], dtype=torch.bool)
-            gone[kept] = False
-            found.append(_Part(tensors[name].detach(), dim, gone.nonzero().flatten().to(tensors[name].device)))
-        return found
-
-
-class _Part(NamedTuple):
-    """Indices of one dimension of a weight."""
-
-    tensor: Tensor
-    dim: int
-    indices: Tensor
 
 
 class _Types(TorchDispatchMode):

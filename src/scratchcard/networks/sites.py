@@ -6,7 +6,6 @@ The network is exported (`torch.export`), every index of every dimension of its 
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -18,13 +17,18 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from scratchcard.networks.branches import Branch, find_branches
+from scratchcard.networks.calculated import Calculated, find_calculated, without_units
 from scratchcard.networks.choices import Choice, find_choices
+from scratchcard.networks.copies import copied, without_masks
 from scratchcard.networks.counts import Count
 from scratchcard.networks.forward import as_fits
+from scratchcard.networks.frozen import frozen_of, why_kept
 from scratchcard.networks.heads import Heads, Spans, head_roots, owner, site_name
 from scratchcard.networks.inlined import put_in_line
 from scratchcard.networks.labelling import Consumed, Labelling, Places, places
 from scratchcard.networks.labels import KEPT, Labels, Unions
+from scratchcard.networks.lengths import Lengths
+from scratchcard.networks.quantised import check_not_quantised
 from scratchcard.networks.site_table import share_inside, site_table
 from scratchcard.networks.unread import keep_unread, unread, without_idle
 from scratchcard.types import Tensors, UnitMask
@@ -68,6 +72,12 @@ class Sites:
     branches: dict[str, Branch]
     """Site -> the branch that it is; only sites of one unit, a whole branch."""
     unions: Unions = field(repr=False)
+    frozen: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Site -> the frozen weights (`requires_grad` is False) that it takes entries from; only sites that do."""
+    calculated: dict[str, Calculated] = field(default_factory=dict)
+    """Parameter -> the weight that is calculated from it, and from which others."""
+    lengths: Lengths = field(default_factory=dict)
+    """Of weights that are normalised: length -> direction, and its dimension."""
     counts: tuple[Count, ...] = ()
     """Numbers in its code, or told to its modules, that count units."""
 
@@ -76,10 +86,12 @@ class Sites:
 
     @property
     def ordinary(self) -> tuple[str, ...]:
-        """The sites that a search takes where none are named: channels and neurons, cut for all who read them."""
-        return tuple(
-            name for name in self.sites if not {name} & (self.heads.keys() | self.choices.keys() | self.branches.keys())
-        )
+        """The sites that a search takes where none are named: channels and neurons, cut for all who read them.
+
+        None of those that would take entries from a frozen weight.
+        """
+        special = {*self.heads, *self.choices, *self.branches, *self.frozen}
+        return tuple(name for name in self.sites if name not in special)
 
     @property
     def share(self) -> float:
@@ -117,12 +129,14 @@ def read_sites(model: nn.Module, example_inputs: Tensors) -> Sites:
     """Read the sites of a network off its program, none of them tried; `find_sites` gives those that can be cut.
 
     Args:
-        model: any module that `torch.export` can capture; it is not touched.
+        model: any module that `torch.export` can capture; it is not touched. Weights that torch.nn.utils.prune has
+            masked are taken for plain ones, their masked entries 0.
         example_inputs: one batch, as the model is called with.
 
     Raises:
         ValueError: the network cannot be exported (control flow that depends on data); the source line is named.
     """
+    model = without_masks(model)
     program = capture(model, example_inputs)
     walk = Labelling(program, model)
     walk.run()
@@ -142,15 +156,16 @@ def capture(model: nn.Module, example_inputs: Tensors, training: bool = False) -
     """The network's program in evaluation mode, or in training mode, without what nobody reads.
 
     Raises:
-        ValueError: it cannot be exported; the source line is named.
+        ValueError: it cannot be exported, and the source line is named; or it observes ranges, or is quantised already.
     """
+    check_not_quantised(model)
     inputs = as_fits(example_inputs, model)
     arguments: tuple[Any, ...] = () if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else (inputs,)
     named = inputs if isinstance(inputs, dict) else {}
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the capture's own (an LSTM's flat weights); the model is a copy
-            program = torch.export.export(copy.deepcopy(model).train(training), arguments, dict(named))
+            program = torch.export.export(copied(model).train(training), arguments, dict(named))
             put_in_line(program)
             without_idle(program)
             return program
@@ -172,7 +187,9 @@ def _collected(model: nn.Module, program: ExportedProgram, walk: Labelling, choi
     labels_of: dict[str, Labels] = {}
     kept: dict[str, str] = {}
     layers: dict[int, list[str]] = defaultdict(list)
-    outputs = [(name, layer, owned[name][dim]) for name, layer, dim in _outputs(model, walk) if name in owned]
+    calculated = find_calculated(walk)
+    outputs_of = _outputs(model, walk, calculated)
+    outputs = [(name, layer, owned[name][dim]) for name, layer, dim in outputs_of if name in owned]
     for _, layer, labels in outputs:
         for root in dict.fromkeys(walk.unions.roots(labels).tolist()):
             layers[root].append(layer)
@@ -206,20 +223,27 @@ def _collected(model: nn.Module, program: ExportedProgram, walk: Labelling, choi
     for name, branch in branches.items():
         sites[name] = Site(name, (branch.unit,), branch.modules)
         labels_of[name] = np.array([branch.label])
-    output_dims = {name: dim for name, _, dim in _outputs(model, walk)}
+    frozen = frozen_of(model, {name: site.units for name, site in sites.items()})
+    for name, weights in frozen.items():
+        kept[name] = "; ".join(filter(None, (kept.get(name), why_kept(weights))))
+    output_dims = {name: dim for name, _, dim in outputs_of}
     shapes = {name: tuple(map(len, dims)) for name, dims in owned.items()}
     counts = tuple(count for count in walk.counted if walk.unions.roots(count.labels).any())
-    found_all = (program, consumed, labels_of, output_dims, shapes, heads, choices, branches, walk.unions, counts)
-    return Sites(sites, kept, *found_all)
+    special = (heads, choices, branches, walk.unions, frozen, calculated, walk.lengths, counts)
+    return Sites(sites, kept, program, consumed, labels_of, output_dims, shapes, *special)
 
 
-def _outputs(model: nn.Module, walk: Labelling) -> list[tuple[str, str, int]]:
+def _outputs(model: nn.Module, walk: Labelling, calculated: dict[str, Calculated]) -> list[tuple[str, str, int]]:
     """(parameter, layer, dimension of its outputs) of every weight that has outputs, in the order of the network."""
-    found = []
-    for layer, module in model.named_modules():
+    found, parts = [], without_units(walk, calculated)
+    for path, module in model.named_modules():
+        layer = path.partition(".parametrizations.")[0]
         for own, parameter in module.named_parameters(recurse=False):
-            if parameter.dim() < 2 or "bias" in own:
+            name = f"{path}.{own}" if path else own
+            if parameter.dim() < 2 or "bias" in own or walk.same[name] in parts:
                 continue
-            name = f"{layer}.{own}" if layer else own
-            found.append((name, layer if own == "weight" and layer else name, walk.output_dims.get(name, 0)))
+            made = calculated.get(walk.same[name])
+            dim = walk.output_dims.get(name, 0)
+            whole = made is not None or own == "weight" or (path != layer and own.startswith("original"))
+            found.append((name, layer if whole and layer else name, dim))
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
+from scratchcard.networks.copies import copied, without_masks
 from scratchcard.networks.forward import as_fits, call
 from scratchcard.types import Tensors, WeightMask
 
@@ -39,7 +39,8 @@ def sparse_speedup(model: nn.Module, mask: WeightMask, example_inputs: Tensors) 
 
 
 def _counted(model: nn.Module, mask: WeightMask, inputs: Tensors, device: str) -> _Counted:
-    probe = copy.deepcopy(model).to(device).train()  # fused evaluation kernels are not counted
+    model = without_masks(model)
+    probe = copied(model).to(device).train()  # fused evaluation kernels are not counted
     placed = tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, as_fits(inputs, model))
     own, moved = (dict(net.named_parameters(remove_duplicate=False)) for net in (model, probe))
     share_of = {id(own[name]): float(kept.double().mean()) for name, kept in mask.items()}

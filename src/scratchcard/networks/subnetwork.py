@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from scratchcard.networks.copies import copied
 from scratchcard.networks.forward import read_state
 from scratchcard.types import State, WeightMask
 
@@ -45,7 +45,7 @@ class MaskedWeights:
         Raises:
             ValueError: the mask names a parameter the model does not have, or in another shape.
         """
-        masked = copy.deepcopy(model)
+        masked = copied(model)
         _cut(masked, self.mask)
         return masked
 
@@ -55,7 +55,7 @@ class MaskedWeights:
 
     def ship(self, trained: nn.Module) -> nn.Module:
         """A deep copy without any trace of the training: no hooks, cut weights zero."""
-        plain = copy.deepcopy(trained)  # a deep copy of a parameter leaves its hooks behind
+        plain = copied(trained)  # a deep copy of a parameter leaves its hooks behind
         for name, parameter in _parameters(plain, self.mask).items():
             with torch.no_grad():
                 parameter.masked_fill_(~self.mask[name].to(parameter.device), 0.0)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
+from scratchcard.networks.calculated import effective
 from scratchcard.networks.compact import compact, cut_branches, shrink_spec
+from scratchcard.networks.copies import copied
 from scratchcard.networks.forward import read_state
+from scratchcard.networks.lengths import with_directions
 from scratchcard.networks.sites import Sites
 from scratchcard.types import Scores, State, Tensors, UnitMask, WeightMask
 
@@ -38,7 +40,7 @@ class SmallUnits:
 
     def ship(self, trained: nn.Module) -> nn.Module:
         """The small network itself, a deep copy."""
-        return copy.deepcopy(trained)
+        return copied(trained)
 
     def enlarged(self, small: State) -> State:
         """Weights and buffers of the small network in the shapes of the large one, zero where units were cut."""
@@ -54,7 +56,7 @@ class SmallUnits:
             places = [kept.get(dim, torch.arange(size)) for dim, size in enumerate(full.shape)]
             full[torch.meshgrid(*places, indexing="ij")] = small[name]
             state[name] = full
-        return state
+        return with_directions(self.sites.lengths, state)
 
     def layers(self, weights: WeightMask) -> dict[str, tuple[int, int]]:
         """Weight name -> (entries left, all), for the weights that a mask of the large network names."""
@@ -67,19 +69,21 @@ class SmallUnits:
         return counts
 
 
-def unit_magnitudes(sites: Sites, state: State) -> Scores:
-    """Mean |w| of the weights that make each unit: the filters of its site's layers (Li et al. 2017, section 3).
+def unit_magnitudes(sites: Sites, state: State, power: int = 1) -> Scores:
+    """Mean |w|^power of the weights that make each unit: the filters of its site's layers (Li et al. 2017, section 3).
 
     Of a choice of channels for one reader it is the weights that multiply them there, of a branch all of its weights.
+    Weights that the network calculates (weight_norm, LoRA) count as what they are, not as what they are made from.
 
     Args:
         sites: of the network.
-        state: its weights.
+        state: its weights and buffers.
+        power: 1 for absolute values, 2 for squares.
 
     Returns:
         Site -> a score per unit, float64.
     """
-    scores = {}
+    scores, state = {}, effective(sites.program, sites.calculated, state)
     for name, site in sites.sites.items():
         per_unit = []
         for unit in site.units:
@@ -90,7 +94,7 @@ def unit_magnitudes(sites: Sites, state: State) -> Scores:
                 made = sites.outputs[parameter]
                 along = dims if name in sites.branches else {made} & dims.keys()
                 for dim in dims.keys() - {made} if name in sites.choices else along:
-                    slices = state[parameter].index_select(dim, torch.tensor(dims[dim])).double().abs()
+                    slices = state[parameter].index_select(dim, torch.tensor(dims[dim])).double().abs() ** power
                     total, entries = total + float(slices.sum()), entries + slices.numel()
             per_unit.append(total / entries)
         scores[name] = torch.tensor(per_unit, dtype=torch.float64)

@@ -42,6 +42,10 @@ class Walk(Protocol):
         """
         ...
 
+    def measures(self, node: Node, dim: int) -> bool:
+        """Whether a node's first two arguments are a direction and a length, so that both can be cut; it is noted."""
+        ...
+
     def shape(self, node: Node) -> tuple[int, ...]:
         """The shape of what a node gives, of the first where it gives several."""
         ...

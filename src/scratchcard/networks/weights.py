@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +11,12 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.parametrize import ParametrizationList
 
+from scratchcard.networks.copies import copied, without_masks
 from scratchcard.networks.forward import as_fits, call
+from scratchcard.networks.lengths import find_lengths
 from scratchcard.networks.named import Names, fits, meant
 from scratchcard.types import Tensors, WeightMask
 
@@ -51,7 +54,8 @@ def list_weights(
     """List every weight of a network, and say which can be pruned.
 
     A weight is a parameter of two or more dimensions outside normalisation layers; biases are not weights. This is
-    the denominator that reproduces the paper's levels (Frankle & Carbin 2019, section 1: Pm = ||m||_0 / |theta|).
+    the denominator that reproduces the paper's levels (Frankle & Carbin 2019, section 1: Pm = ||m||_0 / |theta|). One
+    that torch.nn.utils.prune has masked is listed whole and by its plain name: its masked entries are zeros like any.
 
     Args:
         model: any module; it is not touched.
@@ -63,8 +67,9 @@ def list_weights(
     Raises:
         ValueError: a name that fits no weight, or no weight that can be pruned.
     """
+    model = without_masks(model)
     found = _classified(model)
-    layers = {weight.name for weight in found if weight.kind != "bare"}
+    layers = {weight.name for weight in found if weight.kind != "bare"} | _calculated_from(model).keys()
     last = _last_called(model, example_inputs, layers)
     found = [
         replace(weight, kind="output") if weight.name == last and weight.kind in ("conv", "linear") else weight
@@ -113,7 +118,7 @@ def weights_called(
 
 def everything(model: nn.Module) -> WeightMask:
     """The mask that keeps all weights of a network: its entries are the denominator of every density."""
-    return whole(_classified(model))
+    return whole(_classified(without_masks(model)))
 
 
 def whole(found: Iterable[Weight]) -> WeightMask:
@@ -123,18 +128,40 @@ def whole(found: Iterable[Weight]) -> WeightMask:
 
 def _classified(model: nn.Module) -> list[Weight]:
     found: dict[int, Weight] = {}
+    calculated = _calculated_from(model)
     for module_name, module in model.named_modules(remove_duplicate=True):
         if isinstance(module, _NORMALISATION):
             continue
         for own_name, parameter in module.named_parameters(recurse=False):
             if parameter.dim() < 2 or id(parameter) in found:
                 continue
-            kind, reason = _kind(module, own_name, parameter)
+            name = f"{module_name}.{own_name}" if module_name else own_name
+            kind, reason = calculated.get(name) or _kind(module, own_name, parameter)
             if not parameter.requires_grad:
                 reason = "frozen (requires_grad is False)"
-            name = f"{module_name}.{own_name}" if module_name else own_name
             found[id(parameter)] = Weight(name, tuple(parameter.shape), kind, prunable=not reason, reason=reason)
     return list(found.values())
+
+
+def _calculated_from(model: nn.Module) -> dict[str, tuple[Kind, str]]:
+    """Of parameters that torch calculates weights from: the kind, and why a zero there would mean something else."""
+    found: dict[str, tuple[Kind, str]] = {}
+    for path, module in model.named_modules():
+        if not isinstance(module, ParametrizationList):
+            continue
+        layer = model.get_submodule(path.rpartition("parametrizations.")[0].rstrip("."))
+        by = ", ".join(type(part).__name__ for part in module)
+        reason = f"a weight is calculated from it ({by}), and nothing says that a zero here is a zero there"
+        for own, parameter in module.named_parameters(recurse=False):
+            plain = all(isinstance(part, _SpectralNorm) for part in module)  # divided by one number: zeros stay zeros
+            found[f"{path}.{own}"] = _kind(layer, own, parameter) if plain else ("bare", reason)
+    for length, (direction, _) in find_lengths(model).items():
+        found[length] = "bare", "a length of weight_norm, no weight by itself"
+        found[direction] = (
+            "bare",
+            "a direction of weight_norm: its size says nothing beside those of other rows, and one of zeros is none",
+        )
+    return found
 
 
 def _kind(owner: nn.Module, own_name: str, parameter: nn.Parameter) -> tuple[Kind, str]:
@@ -158,7 +185,7 @@ def _last_called(model: nn.Module, example_inputs: Tensors, layers: set[str]) ->
 
     A weight that several layers share goes by its first name, so that a tied output layer is an embedding.
     """
-    probe = copy.deepcopy(model).eval()
+    probe = copied(model).eval()
     first_name: dict[int, str] = {}
     called: list[str] = []
     for module_name, module in probe.named_modules():

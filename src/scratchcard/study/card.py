@@ -1,4 +1,4 @@
-"""What lies beside a handed-over network in words: a card that says what it is, and a program that loads it."""
+"""The card beside a handed-over network: what it is, how to use it, what it costs, what the study says of it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from torch import nn
 
 from scratchcard.networks.compact import Compacted
 from scratchcard.networks.cost import cost
+from scratchcard.networks.latency import Latency
 from scratchcard.row import Row, Rows
 from scratchcard.study.named import named_study
 from scratchcard.study.study import Study
+from scratchcard.types import Tensors
 from scratchcard.words import one_line, printable
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A task as it is given on the command line; in load.py, whose reader may have it elsewhere."""
+    """A task as it is given on the command line; in load.py for whoever wants the module."""
 
     task: str = ""
     """Empty where the study is an object of a Python program."""
@@ -27,80 +29,155 @@ class Asked:
         return named_study(self.task, self.data)
 
 
-def card_of(
-    row: Row,
-    rows: Rows,
-    small: Compacted,
-    dense: nn.Module,
-    timed: list[str],
-    files: dict[str, int],
-    without: str,
-    verdict: str,
-    x: object,
-) -> str:
-    """The model card, in Markdown; what the store says is printable and stays within its lines."""
-    study = rows.study
-    fence = "```"
-    said = verdict.replace(fence, "'''") or "not judged"
-    no_onnx = f"\nThere is no ONNX file: {one_line(without)}\n" if without else ""
-    costs = [cost(net, x) for net in (dense, small.module)]  # pyright: ignore[reportArgumentType]
+FENCE = "```"
+WHAT = {
+    "load.py": "loads and runs the network with torch alone; says at its end how to get the module to train on",
+    "model.pt2": "the network for `torch.export.load`",
+    "model.onnx": "the network for ONNX Runtime and others",
+    "manifest.json": "how the task's network is cut to fit the weights: `scratchcard.load`",
+    "README.md": "this card",
+}
+"""File -> what it is; others are weights."""
+
+
+@dataclass(frozen=True)
+class Carded:
+    """What a card tells."""
+
+    row: Row
+    rows: Rows
+    """Of the latest study that the row belongs to."""
+    small: Compacted
+    dense: nn.Module
+    batch: Tensors
+    latency: tuple[Latency, Latency]
+    """Of the dense network and the small one."""
+    files: dict[str, int]
+    """File -> bytes."""
+    call: str
+    """How the network is called, in Python."""
+    inputs: list[str]
+    """What it is called with, in lines."""
+    notes: list[str]
+    verdict: str
+
+
+def about(row: Row, rows: Rows) -> list[str]:
+    """What a network is, in a title and a sentence; printable lines without marks."""
     assert row.end is not None, "a run that is done has an end"
-    shown = f"{100 * row.end.test_metric:.2f} %" if study.metric_is_fraction else f"{row.end.test_metric:.4g}"
+    of = "dense network" if row.arm == "dense" else f"{row.arm} of {row.method}, level {row.level}"
+    shown = f"{100 * row.end.test_metric:.2f} %" if rows.study.metric_is_fraction else f"{row.end.test_metric:.4g}"
+    seeds = f"{len(rows.study.seeds)} seed{'s' if len(rows.study.seeds) != 1 else ''}"
+    return [
+        one_line(f"{rows.study.task}: {of}, seed {row.seed}"),
+        one_line(f"Test {rows.study.metric} at the end of training: {shown} (one run, n = 1; the study has {seeds})."),
+    ]
+
+
+def card_of(told: Carded) -> str:
+    """The model card, in Markdown; what the store says is printable and stays within its lines."""
+    row, study, small = told.row, told.rows.study, told.small
+    title, measured = about(row, told.rows)
     kept_whole = "\n".join(f"- {layer}: {reason}" for layer, reason in small.kept_whole.items()) or "- nothing"
-    title = one_line(f"{study.task}: {row.arm} of {row.method}")
-    found = f"{row.method} ({_fields(row)}), density {100 * row.density:.4g} % of the weights."
-    measured = f"Test {one_line(study.metric)} at the end of training"
-    return printable(f"""# {title}, level {row.level}, seed {row.seed}
+    found = "Nothing was cut from it on purpose."
+    if row.arm != "dense":
+        found = f"Found by {row.method} ({_fields(row)}), density {100 * row.density:.4g} % of the weights."
+    runs = "`python load.py` runs it; nothing but torch is needed." if "model.pt2" in told.files else ""
+    use = f"{FENCE}python\nfrom load import model\n\noutputs = {told.call}\n{FENCE}\n\n" if runs else ""
+    return printable(f"""# {title}
 
-{measured}: **{shown}** (one run, n = 1; the study has {len(study.seeds)} seeds).
-Data: {one_line(study.data)}. Found by {one_line(found)}
+{measured}
+Data: {one_line(study.data)}.
+{one_line(found)}
 
-| | dense | this network |
+## Use it
+
+{runs}
+
+{use}{_listed(told.inputs)}
+
+{_paragraphs(told.notes)}| file | bytes | |
 | --- | --- | --- |
-| parameters | {costs[0].parameters:,} | {costs[1].parameters:,} |
-| of these not zero | {costs[0].parameters:,} | {row.nonzero:,} |
-| MACs per example | {costs[0].macs:,.0f} | {costs[1].macs:,.0f} |
-| activations alive at once, bytes per example | {costs[0].activation_bytes:,.0f} | {costs[1].activation_bytes:,.0f} |
-| latency | {timed[0]} | {timed[1]} |
+{_files(told.files)}
 
-Files: {", ".join(f"{name} ({size:,} bytes)" for name, size in files.items())}. The small network was compared with the
-masked large one: relative difference {small.error:.1g} in float64. Not counted in MACs:
-{", ".join(costs[1].uncounted) or "nothing"}.
-{no_onnx}
-Kept whole:
+{_shown(told.files)}Digests detect damage, not attackers.
+
+## What it costs
+
+{_costs(told)}
+
+Kept whole, and why:
 
 {kept_whole}
 
 ## What the study says
 
-{fence}
-{said}
-{fence}
+{FENCE}
+{told.verdict.replace(FENCE, "'''") or "not judged"}
+{FENCE}
 
-Run {row.id}, made by `{one_line(study.command).replace("`", "'")}`. Digests detect damage, not attackers.
+Run {row.id}, made by `{one_line(study.command).replace("`", "'")}`.
 """)
+
+
+def _listed(lines: list[str]) -> str:
+    return "\n".join(f"- {one_line(line)}" for line in lines)
+
+
+def _paragraphs(lines: list[str]) -> str:
+    return "".join(f"{one_line(line)}\n\n" for line in lines)
+
+
+def _files(files: dict[str, int]) -> str:
+    what = {name: WHAT.get(name.rpartition("/")[2], "the weights, as safetensors") for name in files}
+    lines = [f"| {name} | {size:,} | {what[name]} |" for name, size in files.items()]
+    return "\n".join([*lines, f"| README.md | | {WHAT['README.md']} |"])
+
+
+def _shown(files: dict[str, int]) -> str:
+    run = " and ".join(name for name in ("model.pt2", "model.onnx") if name in files)
+    return f"Read again, run and compared with the network before they were put here: {run}.\n" if run else ""
+
+
+def _costs(told: Carded) -> str:
+    """Dense and small beside each other."""
+    dense, small = (cost(net, told.batch) for net in (told.dense, told.small.module))
+    zeros = sum(int((one == 0).sum()) for one in told.small.module.parameters())
+    times = [
+        f"{1000 * one.median:.3g} ms [{', '.join(f'{1000 * q:.3g}' for q in one.quartiles)}]" for one in told.latency
+    ]
+    timed, error = told.latency[0], told.small.error
+    lines = [
+        "| | dense | this network |",
+        "| --- | --- | --- |",
+        f"| parameters | {dense.parameters:,} | {small.parameters:,} |",
+        f"| of these 0 | | {zeros:,} |",
+        f"| multiply-accumulates (MACs) | {dense.macs:,.0f} | {small.macs:,.0f} |",
+        f"| bytes of activations alive at once | {dense.activation_bytes:,.0f} | {small.activation_bytes:,.0f} |",
+        f"| latency | {times[0]} | {times[1]} |",
+        "",
+        f"MACs and bytes are of one example; not counted in MACs: {', '.join(small.uncounted) or 'nothing'}. "
+        f"Latency: a batch of {timed.batch}, {timed.device}, {timed.threads} thread{'s' * (timed.threads != 1)}, "
+        f"median and quartiles of {timed.runs} runs, where this was written.",
+        "",
+        "The small network was compared with the large one whose units are silenced: they "
+        + (f"differ by {error:.1g} of the largest number of an output." if error else "are equal."),
+    ]
+    if told.row.nonzero < told.row.parameters:
+        lines += ["", "Single weights were cut: they are zeros in its tensors, and are multiplied like other numbers."]
+    return "\n".join(lines)
 
 
 def _fields(row: Row) -> str:
     """The method's hyper-parameters that say something, in words."""
     said = {name: value for name, value in row.method_fields.items() if value not in (None, "", (), [], False)}
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in said.items()) or "without hyper-parameters"
+    return ", ".join(f"{name.replace('_', ' ')} {_value(value)}" for name, value in said.items()) or (
+        "without hyper-parameters"
+    )
 
 
-def example_of(asked: Asked) -> str:
-    """The program beside the network; nothing that only a store says is run by it."""
-    given = f"(sys.argv[1:] or [{asked.task!r}])[0]" if asked.task else "sys.argv[1]"
-    usage = "[TASK]" if asked.task else "TASK"
-    data = f", {asked.data!r}" if asked.data else ""
-    return f'''"""Load the network that lies beside this file, and run it on one batch: python load.py {usage}."""
-
-import sys
-from pathlib import Path
-
-import scratchcard as sc
-
-# TASK is a built-in name, path/to/file.py[:name] or package.module:name; it has the model's factory and the data
-study = sc.named_study({given}{data})
-network = sc.load(Path(__file__).parent / "model", model=study.task.model).module
-print(network(study.task.example_inputs(4)))
-'''
+def _value(value: object) -> str:
+    """A number, a name, or shares of several kinds of layers."""
+    if isinstance(value, dict):
+        return " and ".join(f"{one} of {name} layers" for name, one in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -20,6 +20,7 @@ from scratchcard.networks.compact import shrink_spec
 from scratchcard.networks.cost import Cost, cost
 from scratchcard.networks.forward import read_state, state_digest, with_state
 from scratchcard.networks.initialise import with_factors
+from scratchcard.networks.lengths import find_lengths
 from scratchcard.networks.narrow import width_for
 from scratchcard.networks.redraw import redrawn
 from scratchcard.networks.scratch import Layer, rescaled
@@ -102,7 +103,9 @@ class Trainings:
             return with_state(placed(self.task.fresh(0), self.recipe), ticket.weights)
         if isinstance(start, Scratch):
             model = placed(self.task.fresh(start.seed), self.recipe)
-            drawn = with_state(model, rescaled(read_state(model), self._layers(ticket, read_state(model))))
+            drawn = with_state(
+                model, rescaled(read_state(model), self._layers(ticket, read_state(model)), find_lengths(model))
+            )
             return drawn if start.factor is None else with_factors(drawn, start.factor)
         if isinstance(start, Narrow):
             width = width_for(self.task.model, start.weights)

@@ -1,35 +1,34 @@
-"""A run's network as a folder that a stranger can use: the small model, a card that says what it is, how to load it."""
+"""A run's network as a folder that a stranger can use: the small model in several forms, a card, and a program."""
 
 from __future__ import annotations
 
-import os
 import shlex
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from scratchcard.atomic import check_new, folder_whole
 from scratchcard.methods.arms import ARMS
 from scratchcard.networks.compact import Compacted, compact
 from scratchcard.networks.dead import dead_units
-from scratchcard.networks.exported import export_onnx
 from scratchcard.networks.forward import with_state
 from scratchcard.networks.latency import latencies
 from scratchcard.networks.saved import save
 from scratchcard.networks.units import SmallUnits
 from scratchcard.row import Row, Rows
 from scratchcard.study.builtin import BUILT_IN
-from scratchcard.study.card import Asked, card_of, example_of
+from scratchcard.study.card import Asked, Carded, about, card_of
 from scratchcard.study.execute import Trainings
+from scratchcard.study.portable import EXAMPLES, write_portable
+from scratchcard.study.program import Inputs, Told, program_of
 from scratchcard.study.spec import task_digest
 from scratchcard.study.store import Store
 from scratchcard.study.study import Study
 from scratchcard.study.tickets import kept
 from scratchcard.training.task import Task
-from scratchcard.types import Tensors
+from scratchcard.words import one_line
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,8 @@ class HandedOver:
     """File -> bytes."""
     small: Compacted
     row: Row
-    without: str = ""
-    """Why there is no ONNX file; empty where there is one."""
+    notes: list[str]
+    """What has to be known before the files are used, and which are not there and why, in sentences."""
 
 
 def find_run(store: Store, run: str) -> tuple[Row, Rows]:
@@ -109,7 +108,7 @@ def export(
     study: Study | Task | None = None,
     verdict: object = "",
 ) -> HandedOver:
-    """Write the trained network of a run into a folder that a stranger can use: small, with a card and an example.
+    """Write the trained network of a run into a folder that a stranger can use: `python load.py` needs torch alone.
 
     Args:
         rows: what `Study.run` or `read` gave, or the folder of a store.
@@ -135,7 +134,7 @@ def export(
 def hand_over(
     store: Store, run: str, folder: Path, study: Study, verdict: str = "", asked: Asked | None = None
 ) -> HandedOver:
-    """Write the trained network of a run: safetensors, ONNX where it can be, a card and an example.
+    """Write the trained network of a run: safetensors, .pt2 and ONNX where they can be, a card, and load.py.
 
     Killed at any moment, there is no half folder of that name.
 
@@ -145,7 +144,7 @@ def hand_over(
         folder: a new or empty one.
         study: the study's task.
         verdict: what the study says, for the card.
-        asked: how the task was named, for the example.
+        asked: how the task was named, for load.py.
 
     Raises:
         ValueError: as `find_run`, `compact` and `save`; the task has changed since; the folder cannot be written.
@@ -169,30 +168,29 @@ def hand_over(
             f"what the store holds of run {row.id} does not fit its task ({type(error).__name__}: {error}); take the "
             "store from its source again"
         ) from error
-    inputs = task.example_inputs(8)
-    timed = [str(one) for one in latencies([dense, small.module], inputs)]
+    inputs = task.example_inputs(EXAMPLES)
+    before, after = latencies([dense, small.module], inputs)
     try:
         with folder_whole(folder) as part:
             files = {f"model/{name}": size for name, size in save(small, part / "model").bytes.items()}
-            without = _onnx(small.module, inputs, part, files)
-            card = card_of(row, rows, small, dense, timed, files, without, verdict, task.example_inputs(2))
-            for name, text in (("README.md", card), ("load.py", example_of(asked or Asked()))):
+            sizes = [int(row.recipe.get("batch_size", EXAMPLES)), EXAMPLES, 4, 2, 1]
+            made = write_portable(small.module, task, sizes, part)
+            taken = Inputs.of(small.module, made.batch)
+            told = Told(about(row, rows), taken, made.examples, made.without_program)
+            program = program_of(told, asked or Asked())
+            files = {"load.py": len(program.encode()), **made.files, **files}
+            carded = Carded(
+                row, rows, small, dense, inputs, (before, after), files, taken.call, taken.lines(), made.notes, verdict
+            )
+            card = card_of(carded)
+            for name, text in (("load.py", program), ("README.md", card)):
                 (part / name).write_text(text, encoding="utf-8")
-                files[name] = len(text.encode())
+            files["README.md"] = len(card.encode())
     except OSError as error:
         raise ValueError(
             f"{folder} cannot be written: {error.strerror or error}; give another place, or free some space"
         ) from error
-    return HandedOver(folder, files, small, row, without)
-
-
-def _onnx(module: nn.Module, inputs: Tensors, folder: Path, files: dict[str, int]) -> str:
-    """Write the ONNX file and add it to `files`; or the reason why there is none, as the rest is worth having."""
-    try:
-        files["model.onnx"] = export_onnx(module, inputs, folder / "model.onnx").bytes
-    except ValueError as error:
-        return str(error).replace(f"{folder}{os.sep}", "")
-    return ""
+    return HandedOver(folder, files, small, row, [one_line(note) for note in made.notes])
 
 
 def _small(store: Store, row: Row, rows: Rows, study: Study, state: dict[str, torch.Tensor]) -> Compacted:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from scratchcard.methods.ticket import Method
 from scratchcard.row import StudySpec
 from scratchcard.study.spec import task_digest
 from scratchcard.study.store import Store
@@ -13,7 +14,7 @@ from scratchcard.training.task import Task
 
 
 def about_task(task: Task) -> Iterator[str]:
-    """Sentences about a trained model beside carved data, a metric that does not say what is better, one class."""
+    """Sentences about a trained model beside carved data, metrics that do not say what is better, masks, one class."""
     if task.start is not None and task.data.split_seed is not None:
         yield (
             f"The validation split of task {task.name!r} was carved from training examples, which the model that was "
@@ -26,12 +27,26 @@ def about_task(task: Task) -> Iterator[str]:
             f"Of the metric {name!r} it is assumed that higher is better, and it is printed as a number, not in per "
             f"cent; sc.Metric({name!r}, ..., higher_is_better=False, fraction=True) says otherwise."
         )
+    if masked := task.masked:
+        yield (
+            f"torch.nn.utils.prune has masked {', '.join(masked)} of task {task.name!r}: here these are plain weights, "
+            "their masked entries 0 at the start and trained like all others."
+        )
     for which, split in (("validation", task.data.validation), ("test", task.data.test)):
         if (alone := task.one_class(split)) is not None:
             yield (
                 f"All {len(split):,} {which} targets of task {task.name!r} are class {alone}: what is measured there "
                 "says nothing about other classes; were the examples shuffled before they were split?"
             )
+
+
+def about_frozen(task: Task, methods: Iterable[Method]) -> Iterator[str]:
+    """A sentence where methods that cut units meet frozen weights."""
+    if any(method.units != "weights" for method in methods) and (frozen := task.sites.frozen):
+        yield (
+            f"The units of {', '.join(frozen)} of task {task.name!r} take entries from frozen weights (requires_grad "
+            "is False): methods keep these units unless `only` names them."
+        )
 
 
 def about_other_data(task: Task, declared: StudySpec, store: Store) -> Iterator[str]:

@@ -20,7 +20,7 @@ from scratchcard.methods.ticket import Arm, Method, TooShort
 from scratchcard.row import LONGER, VERSION, MethodPlan, Origin, Rows, StudySpec
 from scratchcard.study.execute import Trainings, plain_fields
 from scratchcard.study.limits import check_kinds, check_size, check_workers, chosen_seeds
-from scratchcard.study.notes import about_margin, about_other_data, about_task
+from scratchcard.study.notes import about_frozen, about_margin, about_other_data, about_task
 from scratchcard.study.plan import Plan, planned, price_of_one
 from scratchcard.study.progress import Progress
 from scratchcard.study.proofs import KeptProofs
@@ -268,7 +268,7 @@ class Study:
                 "scratchcard: they stay and can be reported, but what controls, crops and scores are has changed, so "
                 "none of them is taken for a run of this study."
             )
-        found += [*about_task(self.task), *about_margin(self.spec, self.margin)]
+        found += [*about_task(self.task), *about_frozen(self.task, self.able), *about_margin(self.spec, self.margin)]
         return found if store is None else [*found, *about_other_data(self.task, self.spec, store)]
 
     @property

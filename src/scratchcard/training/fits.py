@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from scratchcard.networks.forward import call
+from scratchcard.networks.forward import call, read_state, state_digest
+from scratchcard.networks.quantised import check_only_tensors
 from scratchcard.training.accumulate import NotMeasured, examples_of
 from scratchcard.training.data import sequential, spread_out
 from scratchcard.training.evaluate import evaluate
@@ -20,6 +21,7 @@ from scratchcard.training.probes import broadcasts, no_mean
 from scratchcard.training.recipe import Recipe
 from scratchcard.training.seeds import seeded
 from scratchcard.training.task import Task, one_line
+from scratchcard.types import State
 
 LOOKED_AT = 32
 """Validation examples by which loss and metric are tried."""
@@ -35,7 +37,8 @@ def check_fits(task: Task, recipe: Recipe) -> None:
     Raises:
         ValueError: the model fails on a batch; the loss does not fit its outputs, pairs all of them with all targets,
             or teaches the weights nothing; the metric is to be averaged and is no mean over examples, or is declared a
-            fraction and is none; either is not finite; all training targets are of one class; there is no such device.
+            fraction and is none; either is not finite; all training targets are of one class; there is no such device;
+            the network's state has more than tensors, or is changed by evaluation.
     """
     alone = task.one_class(task.data.train)
     if alone is not None:
@@ -47,13 +50,21 @@ def check_fits(task: Task, recipe: Recipe) -> None:
         model, device = placed(task.at_start(0), recipe), torch.device(recipe.device)
     except (RuntimeError, AssertionError) as error:  # what torch raises about devices it does not have
         raise ValueError(f"the device {recipe.device!r} cannot be used here: {one_line(error)}") from error
+    check_only_tensors(
+        model,
+        f"the network of task {task.name!r}",
+        "a run keeps weights and buffers alone, so that it would be lost between runs; give a network whose state_dict "
+        "has tensors only: not quantised yet, without get_extra_state",
+    )
     batch = next(iter(sequential(task.data.train, min(recipe.batch_size, 8), device)))
     inputs, targets = (as_precise(part, recipe) for part in batch)
     _check_loss(task, recipe, model, inputs, targets)
     batch = spread_out(task.data.validation, LOOKED_AT, device)
     inputs, targets = (as_precise(part, recipe) for part in batch)
+    before = read_state(model)
     with torch.inference_mode():
         outputs = _outputs(task, recipe, model.eval(), inputs)
+    _check_unchanged(task, before, read_state(model))
     for what, of in (("loss", task.loss_of), (f"metric {task.measured_by.name!r}", _at_once(task.measured_by))):
         if broadcasts(of, outputs, targets):
             raise ValueError(
@@ -62,6 +73,18 @@ def check_fits(task: Task, recipe: Recipe) -> None:
                 "e.g. targets[:, None]"
             )
     _check_metric(task, recipe, model, outputs, targets)
+
+
+def _check_unchanged(task: Task, before: State, after: State) -> None:
+    """Refuse a network that evaluation would change, as observers of ranges are changed by whatever they see."""
+    moved = [name for name, value in before.items() if state_digest({"": value}) != state_digest({"": after[name]})]
+    if moved:
+        raise ValueError(
+            f"the network of task {task.name!r} changes its own state in evaluation mode ({', '.join(moved[:4])}"
+            + (f" and {len(moved) - 4} more" if len(moved) > 4 else "")
+            + "), so that measuring it would change what is trained; change it in training mode only (of a network "
+            "prepared for quantisation: disable its observers)"
+        )
 
 
 def _check_loss(task: Task, recipe: Recipe, model: nn.Module, inputs: Any, targets: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scratchcard.networks.copies import folded, masked_by_torch, without_masks
 from scratchcard.networks.forward import as_fits, call, read_state, state_digest, with_state
 from scratchcard.networks.proved import Proofs, find_sites
 from scratchcard.networks.sites import Sites
@@ -117,12 +118,17 @@ class Task:
         first, second = (state_digest(read_state(self.fresh(seed))) for seed in (0, 1))
         return first == second
 
+    @property
+    def masked(self) -> list[str]:
+        """The weights that torch.nn.utils.prune has masked in what the factory gives."""
+        return masked_by_torch(self._made(0))
+
     def __getstate__(self) -> dict[str, Any]:
         """Without what can be found again: the sites of a network do not travel between processes."""
         return {name: value for name, value in self.__dict__.items() if name != "sites"}
 
     def fresh(self, seed: int, width: float | None = None) -> nn.Module:
-        """A freshly initialised network, a function of the seed.
+        """A freshly initialised network, a function of the seed, masks of torch.nn.utils.prune folded into its weights.
 
         Args:
             seed: of the initialisation.
@@ -131,6 +137,10 @@ class Task:
         Raises:
             ValueError: the factory raises, or returns no module.
         """
+        return without_masks(self._made(seed, width))
+
+    def _made(self, seed: int, width: float | None = None) -> nn.Module:
+        """What the factory gives."""
         try:
             with seeded(seed):
                 model = self.model() if width is None else self.model(width=width)  # pyright: ignore[reportCallIssue]
@@ -145,7 +155,7 @@ class Task:
     def at_start(self, seed: int) -> nn.Module:
         """The dense network as a study starts from it: `start` where it is given, else a fresh one."""
         model = self.fresh(seed)
-        return with_state(model, dict(self.start)) if isinstance(self.start, Mapping) else model
+        return with_state(model, folded(self.start, model)) if isinstance(self.start, Mapping) else model
 
     def example_inputs(self, examples: int = 2) -> Any:
         """The first few validation inputs."""
