@@ -26,14 +26,15 @@ from typing import Any
 
 from pages import main, records_page, table
 
-os.environ.update({"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"})
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "networks"))
+ZOO = Path(__file__).resolve().parent.parent / "tests" / "networks"
+"""Where the networks are: the folder `foreign`."""
 LIMIT = 150.0
 """Seconds of the clock for one network."""
 LARGEST = 300_000
 """A network of more parameters from the small configuration is none: it has sizes of its own."""
 Row = dict[str, Any]
+TRIED = "cutting it was tried"
+"""What the reason of a site says that the gate refused when it was found."""
 OUTCOMES = ("exact", "refused", "wrong", "crash")
 
 
@@ -71,6 +72,8 @@ def measure(arguments: Sequence[str]) -> None:
 
 def _ready() -> None:
     """Load what every network needs, once."""
+    os.environ.update({"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"})
+    sys.path.insert(0, str(ZOO))
     warnings.simplefilter("ignore")
     import torch
     import transformers
@@ -140,6 +143,7 @@ def read(where: Path) -> list[Row]:
 
 def collect(where: str) -> list[list[Row]]:
     """All rows in the order of the list, with what they were measured with before them."""
+    sys.path.insert(0, str(ZOO))
     import torch
     import transformers
     from foreign.listed import known_types, networks
@@ -229,6 +233,10 @@ Mean share of a network's parameters, of the transformers.
 
 {table(["reason", "share", "networks"], _reasons(_groups(rows)["transformers"]))}
 
+## Networks of which nothing is offered
+
+{table(["network", "what keeps most of it"], _nothing(rows))}
+
 ## What was refused, or worse
 
 {table(["network", "mask", "outcome", "why"], _bad(rows))}
@@ -255,14 +263,22 @@ def _reasons(rows: Sequence[Row]) -> list[list[str]]:
     held: Counter[str] = Counter()
     how_many: Counter[str] = Counter()
     for row in rows:
+        told: Counter[str] = Counter()
         for why, number in row.get("kept", {}).items():
-            held[why] += number / row["parameters"]
-            how_many[why] += 1
+            told[TRIED if TRIED in why else why] += number / row["parameters"]
+        held.update(told)
+        how_many.update(told.keys())
     return [[why[:120], f"{share / len(rows):.3f}", str(how_many[why])] for why, share in held.most_common(25)]
 
 
+def _nothing(rows: Sequence[Row]) -> list[list[str]]:
+    return [
+        [row["name"], next(iter(row["kept"]), "it has no weights")[:400]] for row in rows if row.get("share") == 0
+    ] or [["none", ""]]
+
+
 def _bad(rows: Sequence[Row]) -> list[list[str]]:
-    found = []
+    found: list[list[str]] = []
     for row in rows:
         if not row.get("read"):
             found.append(
@@ -278,7 +294,7 @@ def _bad(rows: Sequence[Row]) -> list[list[str]]:
             for cut in row.get("cuts", [])
             if cut["outcome"] != "exact"
         ]
-    return found
+    return found or [["none", "", "", ""]]
 
 
 def _line(row: Row) -> list[str]:

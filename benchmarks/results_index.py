@@ -8,6 +8,7 @@ from __future__ import annotations
 import compaction
 import connectivity
 import faults
+import foreign_zoo
 import lottery
 import mnist_controls
 import mnist_lenet
@@ -31,6 +32,7 @@ PAGES = [
         connectivity,
         lottery,
         compaction,
+        foreign_zoo,
         small_steps,
         overhead,
         faults,

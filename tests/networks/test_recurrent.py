@@ -14,6 +14,8 @@ from shrinkable import Net
 from torch import nn
 
 from scratchcard.networks.compact import compact
+from scratchcard.networks.dead import dead_units
+from scratchcard.networks.forward import read_state, with_state
 from scratchcard.networks.proved import find_sites
 from scratchcard.networks.sites import read_sites
 
@@ -156,3 +158,49 @@ def test_experts_in_one_tensor_lose_the_same_inner_units():
     small = compact(model, mask, example(2), sites, "weights")
     assert compared(model, small, mask, sites, example)[0] <= 1
     assert small.module.layers[0].mlp.experts.down_proj.shape == (4, 16, 4)
+
+
+class _WithoutGradients(nn.Module):
+    """A part that is never trained, as people write it."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(6, 5), nn.Linear(5, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = torch.relu(self.a(x))
+            x = torch.relu(self.b(x))
+        return self.out(x)
+
+
+def test_what_is_run_without_gradients_is_read_like_the_rest():
+    model = lively(_WithoutGradients())
+    sites = read_sites(model, _steps(2))
+    assert set(sites.sites) == {"a", "b"}
+    _small(model, _steps, sites, 2)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_dead_units_of_a_pruned_recurrent_network_go_and_it_computes_what_it_did(name):
+    state, made = LAYERS[name]
+    torch.manual_seed(1)
+    layer = made()
+    width = 5 if state or not layer.bidirectional else 10
+
+    def forward(m, x):
+        outputs, last = m.layer(torch.tanh(m.into(x)))
+        return m.out((last[0] if isinstance(last, tuple) else last)[-1] if state else outputs[:, -1])
+
+    model = Net(forward, into=nn.Linear(6, 6), layer=layer, out=nn.Linear(width, 3)).double()
+    with torch.no_grad():
+        layer.weight_ih_l0[:, 2] = 0.0  # nobody reads the third unit of the first layer
+    inputs = torch.randn(2, 4, 6, dtype=torch.float64)
+    sites = read_sites(model, inputs)
+    if layer.bidirectional:
+        with torch.no_grad():
+            layer.weight_ih_l0_reverse[:, 2] = 0.0
+    dead = dead_units(model, sites, inputs)
+    assert dead.mask["into"].tolist() == [True, True, False, True, True, True]
+    small = compact(with_state(model, {**read_state(model), **dead.folded}), dead.mask, inputs, sites, "weights").module
+    torch.testing.assert_close(small(inputs), model(inputs))

@@ -106,7 +106,9 @@ def followed(node: Node, source: Node, axes: Marks) -> Marks | None:
         return [*axes[:at], frozenset(), *axes[at:]]
     before, after = shape_of(source), shape_of(node)
     if name == "linear":
-        return [*axes[:-1], frozenset()]
+        if source is node.args[0]:
+            return [*axes[:-1], frozenset()]
+        return [*[frozenset[int]()] * (len(after) - 1), axes[0]]  # of its weight, or its bias
     if name.startswith("conv"):
         return None
     if name in ("view", "reshape", "flatten", "unflatten", "squeeze", "view_as", "reshape_as", "ravel"):

@@ -22,6 +22,7 @@ from scratchcard.networks.operators import rule_of
 from scratchcard.networks.reparametrised import coupled
 from scratchcard.networks.sizes import sizes
 from scratchcard.networks.spellings import core_name, spelled
+from scratchcard.networks.walk import are_dims
 
 Places = dict[str, dict[int, list[int]]]
 """Parameter or buffer -> dimension -> indices."""
@@ -99,6 +100,8 @@ class Labelling:
             roots = self.unions.roots(self._value(source)[dim])
             for node in self._made_of(source) if roots.any() else ():
                 dims = self._value(node)
+                if not are_dims(dims):
+                    continue  # several tensors: each of them is a node of its own
                 same = [at for at, labels in enumerate(dims) if np.array_equal(self.unions.roots(labels), roots)]
                 if node in self.names and len(dims) > 1:
                     for at in same:

@@ -24,6 +24,7 @@ from scratchcard.networks.counts import Count
 from scratchcard.networks.forward import as_fits
 from scratchcard.networks.frozen import frozen_of, why_kept
 from scratchcard.networks.heads import Heads, Spans, head_roots, owner, site_name
+from scratchcard.networks.inlined import put_in_line
 from scratchcard.networks.labelling import Consumed, Labelling, Places, places
 from scratchcard.networks.labels import KEPT, Labels, Unions
 from scratchcard.networks.lengths import Lengths
@@ -172,6 +173,7 @@ def capture(model: nn.Module, example_inputs: Tensors, training: bool = False) -
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the capture's own (an LSTM's flat weights); the model is a copy
             program = torch.export.export(copied(model).train(training), arguments, dict(named))
+            put_in_line(program)
             without_idle(program)
             return program
     except Exception as error:  # of many kinds: whatever the capture runs into

@@ -100,6 +100,8 @@ def _note(
     dim = 0 if isinstance(module, nn.modules.conv._ConvTransposeNd) else 1
     key = (f"{name}.weight", dim)
     known = left.setdefault(key, list(range(module.weight.shape[dim])))
+    if max(indices, default=0) >= len(known):
+        return  # indices of something else: what comes of them is seen when the group is cut
     gone = {known[at] for at in indices}
     zeros.setdefault(key, set()).update(gone)
     left[key] = [at for at in known if at not in gone]
