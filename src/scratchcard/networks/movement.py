@@ -125,15 +125,22 @@ def _unsqueezed(walk: Walk, node: Node, x: Dims, dim: int) -> Dims:
 
 
 def _expanded(walk: Walk, node: Node, x: Dims, told: Any = (), *_: Any, **__: Any) -> Dims:
-    """One entry becomes many: as many as another tensor has, whose labels they get, or as many as are written."""
+    """One entry becomes many: as many as another tensor has, whose labels they get, or as many as are written.
+
+    What is written may be a number that the module knows: then they are units of whatever they meet.
+    """
     shape = walk.shape(node)
     padded = [*free((1,) * (len(shape) - len(x))), *x]
-    like = told if are_dims(told) and walk.name(node) == "expand_as" else free(shape)
+    by_tensor = are_dims(told) and walk.name(node) == "expand_as"
+    like = told if by_tensor else free(shape)
+    bare = not by_tensor and not any(
+        walk.unions.roots(labels).any() for labels in x
+    )  # a mask, most of all: one for every head
     result = []
     for labels, other, size in zip(padded, like, shape, strict=True):
         if len(labels) != size:
             walk.unions.keep(labels, "spread over other units by broadcasting")
-            labels = other
+            labels = walk.unions.new(size) if bare and walk.has_number(node, size) else other
         elif other.any():
             walk.unions.unite(labels, other, "shaped like something that is kept")
         result.append(labels)
