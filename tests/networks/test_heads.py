@@ -168,6 +168,24 @@ def test_query_heads_that_share_one_key_go_alone() -> None:
     assert (attention.num_heads, attention.kv_heads, attention.k.out_features) == (2, 1, SIZE)
 
 
+def test_heads_under_a_mask_of_padding_go_too() -> None:
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(12, 4, 16, batch_first=True)
+            self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+
+        def forward(self, x: Tensor, padded: Tensor) -> Tensor:
+            return self.encoder(x, src_key_padding_mask=padded)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, x = Padded().eval(), (torch.randn(3, 5, 12), torch.arange(5) >= torch.tensor([[5], [4], [3]]))
+        small = compact(model, {"encoder.layers.0.self_attn:heads": torch.arange(4) < 3}, x)
+    assert small.edits == {"encoder.layers.0.self_attn": {"num_heads": 3}}
+    assert small.error <= 1e-12
+
+
 @pytest.mark.parametrize("batch_first", [True, False])
 @pytest.mark.parametrize("norm_first", [True, False])
 def test_transformer_encoder(batch_first: bool, norm_first: bool) -> None:

@@ -38,6 +38,8 @@ class Sized(nn.Module):
         y = self.a(x)
         if self.how == "view":
             y = y.view(-1, self.units)
+        elif self.how == "constant":
+            y = y * torch.full((self.units,), 2.0)
         elif self.how == "split":
             one, other = y.split(self.half, -1)
             y = one * other.sigmoid()
@@ -79,6 +81,7 @@ NETS = {
     "groups of a norm": (lambda: maps(Functional("norm")), IMAGES, "0", 4, {"1": {"parts": 2}}),
     "groups of a convolution": (lambda: maps(Functional("blur")), IMAGES, "0", 8, {"1": {"parts": 4}}),
     "size of a view": (lambda: Sized("view"), VECTORS, "a", 8, {"": {"units": 4}}),
+    "size of a constant": (lambda: Sized("constant"), VECTORS, "a", 8, {"": {"units": 4}}),
     "size of a part": (lambda: Sized("split"), VECTORS, "a", 4, {"": {"half": 2}}),
     "ends of slices": (lambda: Sized("slices"), VECTORS, "a", 4, {"": {"half": 2}}),
     "channels of a map": (lambda: Sized("map"), VECTORS, "a", 8, {"": {"units": 4}}),
@@ -225,3 +228,30 @@ def test_what_is_written_into_by_position_is_kept():
         sites = read_sites(Written(), torch.randn(4, 5))
     assert not sites.ordinary
     assert "position" in sites.kept["a"]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("kind", "told", "sites"),
+    [
+        (
+            "mixtral",
+            {"num_local_experts": 2, "num_experts_per_tok": 1, "num_attention_heads": 2, "num_key_value_heads": 2},
+            {f"layers.{n}.mlp.experts.gate_up_proj" for n in (0, 1)},
+        ),
+        ("mamba", {"state_size": 4, "time_step_rank": 4}, {f"layers.{n}.mixer.A_log" for n in (0, 1)}),
+    ],
+)
+def test_experts_and_state_spaces_lose_their_inner_units(kind, told, sites):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.CONFIG_MAPPING[kind](
+        **told, hidden_size=16, intermediate_size=24, num_hidden_layers=2, vocab_size=32, use_cache=False
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = transformers.AutoModel.from_config(config).eval()
+        words = {"input_ids": torch.randint(3, 32, (2, 8))}
+        found = find_sites(model, words)
+        assert set(found.ordinary) == sites
+        mask = {name: torch.arange(len(found[name])) % 2 == 0 for name in sites}
+        assert compact(model, mask, words, found).error < 1e-6
