@@ -175,8 +175,10 @@ def outcome(case: Exercise, before: Sites) -> str:
         if told(sites) == told(before):
             return "changes nothing"
         small = compact(case.model, some(sites), case.inputs, sites)
-    except (ValueError, AssertionError):  # the latter where what the rules say contradicts itself
+    except ValueError:
         return "refused"
+    except (AssertionError, RuntimeError):  # what the rules say contradicts itself: no sentence, and no network either
+        return "stopped"
     return "right all the same" if right(case, small) else "WRONG"
 
 
@@ -323,7 +325,7 @@ def test_no_layer_is_handed_out_that_does_not_know_its_size_and_needs_it(kind):
 
 
 def table(found: Counter[tuple[str, str]], faults: Any) -> str:
-    ways = ("refused", "right all the same", "changes nothing", "WRONG")
+    ways = ("refused", "stopped", "right all the same", "changes nothing", "WRONG")
     lines = [f"{'fault':<28}" + "".join(f"{way:>20}" for way in ways)]
     lines += [f"{fault:<28}" + "".join(f"{found[fault, way]:>20}" for way in ways) for fault in faults]
     return "\n".join([*lines, f"{'all':<28}" + "".join(f"{sum(found[f, w] for f in faults):>20}" for w in ways)])
