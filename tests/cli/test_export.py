@@ -102,7 +102,10 @@ def test_what_is_handed_over_is_what_was_trained(
     assert all(proofs)
 
 
-def test_a_folder_that_was_moved_runs_with_torch_alone(studied: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_a_folder_that_was_moved_runs_with_torch_alone(
+    studied: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)  # saves time
     shutil.copytree(studied, tmp_path / "work")
     run = listed(tmp_path / "work", capsys)["imp-channels ticket, level 2, seed 0"]
     words = ["--to", tmp_path / "work" / "out", "--task", tmp_path / "work" / "tiny.py"]
