@@ -114,7 +114,7 @@ def test_a_folder_that_was_moved_runs_with_torch_alone(studied: Path, tmp_path: 
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    assert lines[0] == "tiny: ticket of imp-channels, level 2, seed 0"
+    assert lines[0] == "tiny: imp-channels ticket, level 2, seed 0"
     assert lines[1].startswith("Test accuracy at the end of training: ")
     assert lines[2:4] == ["inputs, made up: float32 [5, 4]", "outputs: float32 [5, 2]"]
     assert " ms for 5 examples (median of " in lines[4]

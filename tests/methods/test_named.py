@@ -158,9 +158,12 @@ def test_what_fits_nothing_is_refused_with_all_there_is(method, name, there, fie
 
 def test_heads_that_cannot_go_are_refused_where_they_are_named_and_left_where_a_kind_is():
     stuck = attentive(lambda: reader(fixed=True))
-    assert "1:heads" in stuck.sites.heads
+    assert "1:heads" in stuck.sites.kept
+    assert cuttable_sites("a method", stuck, ("1:heads",), ()) == ("1.up",)
+    assert 0 < stuck.sites.share < task("attentive").sites.share
+    assert "1:heads" in str(stuck.sites)
     assert cuttable_sites("a method", stuck, (), ("linear",)) == ("1.up",)
-    with pytest.raises(ValueError, match="is to cut heads of 1:heads, but"):
+    with pytest.raises(ValueError, match=r"only=\('\*:heads',\) leaves none of .*1:heads: cutting it was tried"):
         cuttable_sites("a method", stuck, (), ("*:heads",))
 
 

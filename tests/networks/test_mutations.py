@@ -29,7 +29,6 @@ from scratchcard.networks.compact import Compacted, compact
 from scratchcard.networks.cuts import ShrinkSpec
 from scratchcard.networks.forward import call
 from scratchcard.networks.operators import RULES
-from scratchcard.networks.proved import find_sites
 from scratchcard.networks.silenced import leaves
 from scratchcard.networks.sites import Sites, read_sites
 

@@ -15,6 +15,7 @@ import scratchcard as sc
 from scratchcard.networks.forward import with_state
 from scratchcard.row import Rows
 from scratchcard.study import handover, portable
+from scratchcard.study.card import names_of
 from scratchcard.study.handover import asked_in
 from scratchcard.study.named import named_study
 from scratchcard.study.progress import Progress
@@ -35,6 +36,23 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     )
     (folder / "runs" / "evil.py").write_text(EVIL)
     return found
+
+
+def test_a_run_is_named_by_all_that_tells_it_from_others(rows: Rows) -> None:
+    dense, ticket = rows[0], rows[1]
+    controls = [
+        ticket.model_copy(update={"arm": "fresh-init", "replicate": draw, "id": f"{draw}"}) for draw in range(3)
+    ]
+    whole = Rows([*rows, *controls, ticket.model_copy(update={"arm": "scratch-e", "id": "e"})], rows.study)
+    names = names_of(whole)
+    assert [names[row.id] for row in (dense, ticket, *whole[len(rows) :])] == [
+        "dense, seed 0",
+        "imp ticket, level 1, seed 0",
+        "imp fresh-init, draw 1 of 3, level 1, seed 0",
+        "imp fresh-init, draw 2 of 3, level 1, seed 0",
+        "imp fresh-init, draw 3 of 3, level 1, seed 0",
+        "imp scratch-e, level 1, seed 0",
+    ]
 
 
 @pytest.fixture

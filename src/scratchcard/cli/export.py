@@ -11,7 +11,8 @@ from scratchcard.cli.report import of_one_piece
 from scratchcard.cli.study import DataOptions, options_of
 from scratchcard.cli.terminal import say
 from scratchcard.evidence.verdict import judge
-from scratchcard.row import Row, Rows
+from scratchcard.row import Row
+from scratchcard.study.card import names_of
 from scratchcard.study.handover import Asked, asked_in, can_be_handed_over, find_run, hand_over
 from scratchcard.study.store import Store
 from scratchcard.words import one_line
@@ -59,15 +60,12 @@ def _list(store: Store) -> None:
         told |= {row.id for row in fresh}
         if fresh:
             say(one_line(f"study {rows.study.name}, recorded as `{rows.study.command}`:"))
+        names = names_of(rows) if fresh else {}
         for row in fresh:
-            say(one_line(_line(row, rows)))
+            say(one_line(_line(row, names[row.id], rows.study.metric)))
 
 
-def _line(row: Row, rows: Rows) -> str:
+def _line(row: Row, name: str, metric: str) -> str:
     assert row.end is not None, "what can be handed over has an end"
-    draw = f", draw {row.replicate}" if row.replicate else ""
-    which = "dense" if row.arm == "dense" else f"{row.method} {row.arm}{draw}, level {row.level}"
-    return (
-        f"{row.id} {which}, seed {row.seed}: density {100 * row.density:.3g} %, "
-        f"{rows.study.metric} {row.end.test_metric:.4g}"
-    )
+    measured = f"density {100 * row.density:.3g} %, {metric} {row.end.test_metric:.4g}"
+    return f"{row.id} {name}: {measured}"

@@ -128,12 +128,13 @@ def _units(console: Console, task: Task) -> None:
     console.print("units that can be removed, by site:", highlight=False)
     _table(console, "shared with", [(s.name, len(s), s.layers[1:]) for s in found.sites.values() if _is_own(found, s)])
     console.print(f"{percent(found.share)} of all parameters lie in these units", highlight=False)
-    if found.choices:
+    choices, branches = ([name for name in found.sites if name in of] for of in (found.choices, found.branches))
+    if choices:
         console.print("channels that single readers of a stream can do without, where named:", highlight=False)
-        _table(console, "read by", [(name, len(found[name]), c.readers) for name, c in found.choices.items()])
-    if found.branches:
+        _table(console, "read by", [(name, len(found[name]), found.choices[name].readers) for name in choices])
+    if branches:
         console.print("whole branches, where named:", highlight=False)
-        _table(console, "consists of", [(name, 1, branch.modules) for name, branch in found.branches.items()])
+        _table(console, "consists of", [(name, 1, found.branches[name].modules) for name in branches])
     if found.frozen:
         console.print("units that take entries from frozen weights, where named:", highlight=False)
         own = {name: weights for name, weights in found.frozen.items() if name not in found.branches}

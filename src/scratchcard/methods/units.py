@@ -144,6 +144,8 @@ def sites_called(task: Task, entries: Collection[str], keeping: bool = False) ->
     for weight, of in weights.items():
         if layer := weight.rpartition(".")[0]:
             layers[layer] |= of
+    for name in sites.kept.keys() - sites.sites.keys():
+        layers[name] |= set()
     sorts = [Names({name: [name] for name in sites.sites}), Names(layers), Names(weights)]
     if any(entry in get_args(Kind) for entry in entries) or not all(fits(entry, sorts) for entry in entries):
         kinds: dict[str, set[str]] = defaultdict(set)

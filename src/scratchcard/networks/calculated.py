@@ -39,7 +39,7 @@ def find_calculated(walk: Labelling) -> dict[str, Calculated]:
         walk: over the whole program.
     """
     known = _made_of(walk)
-    readers = [node for node in walk.program.graph.nodes if node.name in walk.consumed]
+    readers = [node for node in walk.program.graph.nodes if node.name in walk.consumed and node not in known]
     read = [(node, part) for node in readers for part in node.args if isinstance(part, Node)]
     plain = {walk.same[walk.names[part]] for _, part in read if part in walk.names}
     learnt = {walk.same[name] for name, _ in walk.model.named_parameters(remove_duplicate=False)}

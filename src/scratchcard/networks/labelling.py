@@ -121,7 +121,7 @@ class Labelling:
         return True
 
     def _made_of(self, source: Node) -> list[Node]:
-        """All that something is made of."""
+        """All tensors that something is made of."""
         found: dict[Node, None] = {}
         waiting = [source]
         while waiting:
@@ -129,13 +129,11 @@ class Labelling:
             if node not in found:
                 found[node] = None
                 waiting += node.all_input_nodes
-        return list(found)
+        return [node for node in found if isinstance(node.meta.get("val"), Tensor)]
 
     def counts(self, node: Node, number: int, labels: Labels, attribute: str = "") -> None:
         """Note that a number which is written into the code, or told to a module, counts these units."""
-        stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
-        path = stack[-1].partition("@")[0] if stack else ""  # the second call of a module is told as name@1
-        module = self._modules.get(path)
+        path, module = self._runs_in(node)
         if module is None or not self.unions.roots(labels).any() or _told_by_weights(module):
             return
         sure, numbers = attribute in SURE, numbers_of(module)
@@ -147,6 +145,17 @@ class Labelling:
             self.unions.keep(labels, "the number of groups is written into the code: let it be an attribute")
         else:
             self.counted.append(Count(path, attribute, number, labels, sure))
+
+    def has_number(self, node: Node, number: int) -> bool:
+        """Whether the module in whose code an operator runs has such a number among its attributes."""
+        module = self._runs_in(node)[1]
+        return module is not None and number in numbers_of(module).values()
+
+    def _runs_in(self, node: Node) -> tuple[str, nn.Module | None]:
+        """The innermost module in whose code an operator runs, and its path."""
+        stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+        path = stack[-1].partition("@")[0] if stack else ""  # the second call of a module is told as name@1
+        return path, self._modules.get(path)
 
     def shape(self, node: Node) -> tuple[int, ...]:
         """The shape of what a node gives, of the first where it gives several."""

@@ -27,8 +27,14 @@ def same(walk: Walk, node: Node, x: Dims, *_: Any, **__: Any) -> Dims:
 
 
 def made_anew(walk: Walk, node: Node, *_: Any, **__: Any) -> Dims:
-    """A tensor of a size that is written down, which has nothing to do with its arguments but their type."""
-    return free(walk.shape(node))
+    """A constant tensor of a size that is written down: units of what it meets, if a number of its module says so."""
+    dims = []
+    for size in walk.shape(node):
+        told = size > 1 and walk.has_number(node, size)
+        dims.append(walk.unions.new(size) if told else free((size,))[0])
+        if told:
+            walk.counts(node, size, dims[-1])
+    return dims
 
 
 def _dropped(walk: Walk, node: Node, x: Dims, *_: Any, **__: Any) -> list[Dims]:
@@ -55,11 +61,15 @@ _ENTRIES = """
 """
 _UNSEEN = "bernoulli empty_like exponential fill log_normal normal rand_like randint_like randn_like rrelu uniform"
 
-POINTWISE: dict[str, Rule] = {**dict.fromkeys(_SAME.split(), same), **dict.fromkeys(_ENTRIES.split(), entry_by_entry)}
+POINTWISE: dict[str, Rule] = {
+    **dict.fromkeys(_SAME.split(), same),
+    **dict.fromkeys(_ENTRIES.split(), entry_by_entry),
+    **dict.fromkeys(("zeros", "ones", "full"), made_anew),
+}
 """Operator -> rule; what these give is no number where what they are given is none."""
 POINTWISE_UNSEEN: dict[str, Rule] = {
     **dict.fromkeys(_UNSEEN.split(), same),
-    **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"), made_anew),
+    **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty", "empty"), made_anew),
     "native_dropout": _dropped,
 }
 """Operator -> rule; these may give numbers for what is none, or others each time."""

@@ -76,6 +76,17 @@ def _product(walk: Walk, node: Node, a: Dims, b: Dims, first: int) -> Dims:
     return [*lead, *a[-2:-1], *(b[-1:] if len(b) > 1 else [])]
 
 
+def _routed(walk: Walk, node: Node, x: Dims, weight: Dims, *_: Any, **__: Any) -> Dims:
+    """Each row is multiplied by the matrix of its expert: [rows, in] and [experts, in, out]."""
+    if len(x) != 2 or len(weight) != 3:
+        raise ValueError("a product of groups in another form than rows by matrices")
+    walk.unions.unite(x[1], weight[1], BY_KEPT)
+    walk.unions.keep(weight[0], "experts, chosen by number")
+    walk.consumes(node, 0, 1, x[1])
+    walk.produces(node.args[1], 2)
+    return [x[0], weight[2]]
+
+
 def _inner(walk: Walk, node: Node, a: Dims, b: Dims) -> Dims:
     return _contracted(walk, node, [a, b], _letters(a, b, [-1], [-1]), 0)
 
@@ -155,6 +166,7 @@ def _attention(walk: Walk, node: Node, q: Dims, k: Dims, v: Dims, *rest: Any, **
 PRODUCTS: dict[str, Rule] = {
     **dict.fromkeys(("matmul", "bmm", "mm", "mv", "dot"), _multiplied),
     **dict.fromkeys(("addmm", "baddbmm", "addmv"), _added_product),
+    **dict.fromkeys(("_grouped_mm", "transformers::grouped_mm_fallback"), _routed),
     "linear": _linear,
     "bilinear": _bilinear,
     "inner": _inner,

@@ -133,7 +133,10 @@ def _kindred(names: Iterable[str]) -> list[list[str]]:
 
 
 def _without(sites: Sites, refused: dict[str, str]) -> Sites:
-    """The sites that can be cut; the others are kept, with the reason."""
+    """The sites that can be cut; the others are kept, with the reason.
+
+    Heads and choices stay known, as what else is cut has to do with them.
+    """
     gone = {name: f"cutting it was tried, and {why}" for name, why in refused.items() if name in sites.sites}
     if not gone:
         return sites
@@ -147,6 +150,8 @@ def _without(sites: Sites, refused: dict[str, str]) -> Sites:
         sites={name: site for name, site in sites.sites.items() if name not in gone},
         labels={name: labels for name, labels in sites.labels.items() if name not in gone},
         kept=kept,
+        branches={name: branch for name, branch in sites.branches.items() if name not in gone},
+        frozen={name: weights for name, weights in sites.frozen.items() if name not in gone},
     )
 
 

@@ -100,8 +100,7 @@ class Sites:
         Units are those of ordinary sites and of heads; a parameter that lies in several, or has several names, counts
         once. What choices and branches could take besides is not in it.
         """
-        units = (unit for name in (*self.ordinary, *self.heads) for unit in self.sites[name].units)
-        return share_inside(units, self._parameters())
+        return share_inside((unit for units in self._plain().values() for unit in units), self._parameters())
 
     def whole(self) -> UnitMask:
         """The mask that keeps every unit."""
@@ -112,9 +111,17 @@ class Sites:
 
     def __str__(self) -> str:
         """A table of about ten lines: alike sites together, their units, what share they are, what is kept and why."""
-        plain = {name: self.sites[name].units for name in (*self.ordinary, *self.heads)}
-        besides = {"choices of channels for one reader": list(self.choices), "whole branches": list(self.branches)}
-        return site_table(plain, besides, self.kept, self._parameters())
+        kinds = {
+            "choices of channels for one reader": self.choices,
+            "whole branches": self.branches,
+            "of frozen layers": self.frozen,
+        }
+        besides = {what: [name for name in self.sites if name in of] for what, of in kinds.items()}
+        return site_table(self._plain(), besides, self.kept, self._parameters())
+
+    def _plain(self) -> dict[str, tuple[Places, ...]]:
+        """The units of ordinary sites and of heads; not all that were found are offered."""
+        return {name: self.sites[name].units for name in (*self.ordinary, *self.heads) if name in self.sites}
 
     def _parameters(self) -> dict[str, tuple[int, ...]]:
         """The shape of every parameter of the network, under the first of its names."""
@@ -242,8 +249,7 @@ def _outputs(model: nn.Module, walk: Labelling, calculated: dict[str, Calculated
             name = f"{path}.{own}" if path else own
             if parameter.dim() < 2 or "bias" in own or walk.same[name] in parts:
                 continue
-            made = calculated.get(walk.same[name])
-            dim = walk.output_dims.get(name, 0)
-            whole = made is not None or own == "weight" or (path != layer and own.startswith("original"))
-            found.append((name, layer if whole and layer else name, dim))
+            made = walk.same[name] in calculated and own.startswith("weight")  # weight_v, weight_orig
+            whole = made or own == "weight" or (path != layer and own.startswith("original"))
+            found.append((name, layer if whole and layer else name, walk.output_dims.get(name, 0)))
     return found

@@ -59,7 +59,7 @@ def spelled(target: Any) -> str:
     """An operator's own name, without overload: aten.add_.Tensor is add_; another library's has that before it."""
     library, _, rest = str(target).partition(".")
     name = rest.partition(".")[0]
-    return name if library == "aten" else f"{library}.{name}" if name else library
+    return name if library == "aten" else f"{library}::{name}" if name else library
 
 
 def core_name(name: str) -> str:

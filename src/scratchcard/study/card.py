@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -62,14 +63,33 @@ class Carded:
     verdict: str
 
 
+def names_of(rows: Rows) -> dict[str, str]:
+    """Id of a run -> its name, by method, arm, which of several draws, level and seed."""
+    draws = Counter(map(_drawn, rows))
+    return {row.id: _name(row, draws[_drawn(row)]) for row in rows}
+
+
+def _drawn(row: Row) -> tuple[str, str, int, int]:
+    """What the draws of a control have in common."""
+    return row.method, row.arm, row.level, row.seed
+
+
+def _name(row: Row, draws: int) -> str:
+    draw = f", draw {row.replicate + 1} of {draws}" if draws > 1 else ""
+    return (
+        f"dense, seed {row.seed}"
+        if row.arm == "dense"
+        else (f"{row.method} {row.arm}{draw}, level {row.level}, seed {row.seed}")
+    )
+
+
 def about(row: Row, rows: Rows) -> list[str]:
     """What a network is, in a title and a sentence; printable lines without marks."""
     assert row.end is not None, "a run that is done has an end"
-    of = "dense network" if row.arm == "dense" else f"{row.arm} of {row.method}, level {row.level}"
     shown = f"{100 * row.end.test_metric:.2f} %" if rows.study.metric_is_fraction else f"{row.end.test_metric:.4g}"
     seeds = f"{len(rows.study.seeds)} seed{'s' if len(rows.study.seeds) != 1 else ''}"
     return [
-        one_line(f"{rows.study.task}: {of}, seed {row.seed}"),
+        one_line(f"{rows.study.task}: {names_of(rows)[row.id]}"),
         one_line(f"Test {rows.study.metric} at the end of training: {shown} (one run, n = 1; the study has {seeds})."),
     ]
 
@@ -81,7 +101,8 @@ def card_of(told: Carded) -> str:
     kept_whole = "\n".join(f"- {layer}: {reason}" for layer, reason in small.kept_whole.items()) or "- nothing"
     found = "Nothing was cut from it on purpose."
     if row.arm != "dense":
-        found = f"Found by {row.method} ({_fields(row)}), density {100 * row.density:.4g} % of the weights."
+        what = "Found by" if row.arm == "ticket" else f"The control {row.arm} of a ticket found by"
+        found = f"{what} {row.method} ({_fields(row)}), density {100 * row.density:.4g} % of the weights."
     runs = "`python load.py` runs it; nothing but torch is needed." if "model.pt2" in told.files else ""
     use = f"{FENCE}python\nfrom load import model\n\noutputs = {told.call}\n{FENCE}\n\n" if runs else ""
     return printable(f"""# {title}
