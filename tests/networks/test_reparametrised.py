@@ -365,3 +365,19 @@ def test_a_direction_that_is_left_nothing_has_the_length_0():
     small = sc.compact(net, {"a": torch.arange(4) < 2}, x).module
     assert not bool(small.out.weight[0].any())
     assert bool(small.out.weight[1].any())
+
+
+def test_a_whole_branch_of_calculated_weights_can_be_cut():
+    def forward(m, x):
+        x = m.into(x)
+        return m.out((x + m.beside(x)).mean(2))
+
+    model = Net(
+        forward,
+        into=nn.Conv1d(3, 8, 1),
+        beside=parametrizations.weight_norm(nn.Conv1d(8, 8, 3, padding=1, groups=4), dim=2),
+        out=nn.Linear(8, 2),
+    )
+    sites = sc.find_sites(model, torch.randn(2, 3, 6))
+    assert "beside" in sites.branches
+    sc.compact(model, {"beside": torch.tensor([False])}, torch.randn(2, 3, 6), sites)

@@ -200,8 +200,10 @@ def shrunk(model: nn.Module, spec: dict[str, dict[int, Tensor]], gone: Mapping[s
                 setattr(module, own, selected_of(buffer, spec[prefix + own]))
     fit_lengths(model, small, spec)
     for path in {_owner(name) for name in spec}:
-        recalculate(small.get_submodule(path))
-        retell(small.get_submodule(path))
+        module = small.get_submodule(path)
+        if all(tensor.numel() for tensor in module.parameters()):  # else it goes with its whole branch, and a weight
+            recalculate(module)  # that is calculated from nothing ends the process
+            retell(module)
     for module_name, module in small.named_modules():
         if not isinstance(module, nn.MultiheadAttention) or isinstance(module, FewerHeads):
             continue

@@ -17,8 +17,9 @@ from scratchcard.networks.proved import find_sites
 from scratchcard.networks.sites import Sites
 from scratchcard.types import UnitMask
 
-EXACT, EXACT_SINGLE = 1e-9, 1e-3
-"""What may be left between a small network and its reference, in float64 and float32, of an output's largest number."""
+EXACT, EXACT_SINGLE = 1e-6, 1e-3
+"""What may be left between a small network and its reference, in float64 and float32, of an output's largest number:
+weights are of float32, and some are calculated from others when a network is made small."""
 KINDS = ("ordinary", "heads", "choices")
 """Sites of many units."""
 ALONE = ("ordinary again", "heads", "choices")

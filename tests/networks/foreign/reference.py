@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils import parametrize
 from torch.utils._pytree import tree_leaves, tree_map
 
 Cut = dict[str, dict[int, set[int]]]
@@ -73,11 +74,12 @@ def silent(model: nn.Module, cut: Cut, whole: Iterable[str] = (), seed: int = 0)
         seed: of what is drawn.
     """
     model, chance = copy.deepcopy(model), torch.Generator().manual_seed(seed)
+    cut = _plain(model, cut)
     tensors = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)])
     zeros: list[tuple[Tensor, int, list[int]]] = []
     with torch.no_grad():
         for name, dims in cut.items():
-            module, own = _owner(model, name)
+            module, own = model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
             for dim, indices in dims.items():
                 known = [read for kind, read in READS if isinstance(module, kind)]
                 conv1d = {"nf", "nx"} & vars(module).keys() and own == "weight"
@@ -100,11 +102,38 @@ def silent(model: nn.Module, cut: Cut, whole: Iterable[str] = (), seed: int = 0)
     return model
 
 
-def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
-    path, _, own = name.rpartition(".")
-    if ".parametrizations." in f".{path}.":
-        path, own = path.partition("parametrizations.")[0].rstrip("."), "weight"
-    return model.get_submodule(path), own
+def _plain(model: nn.Module, cut: Cut) -> Cut:
+    """The cut of a network whose calculated weights - by a norm, a product - have been made plain ones, in place."""
+    found: Cut = {}
+    for name, dims in cut.items():
+        path, made, rest = name.partition(".parametrizations.")
+        own = rest.partition(".")[0] if made else name.rpartition(".")[2].removesuffix("_v").removesuffix("_orig")
+        path = path if made else name.rpartition(".")[0]
+        module = model.get_submodule(path)
+        if made and parametrize.is_parametrized(module, own):
+            _unparametrised(module)
+        elif name.endswith(("weight_v", "weight_g")):
+            own = "weight"
+            if hasattr(module, "weight_g"):
+                nn.utils.remove_weight_norm(module)
+        elif name.endswith("weight_orig") and hasattr(module, "weight_orig"):
+            nn.utils.remove_spectral_norm(module)
+        elif not made and not name.endswith("weight_orig"):
+            found.setdefault(name, {}).update(dims)
+            continue
+        whole = rest.endswith((".original", ".original1")) if made else not name.endswith("weight_g")
+        if whole:  # of the shape of the weight itself
+            found.setdefault(f"{path}.{own}", {}).update(dims)
+    return found
+
+
+def _unparametrised(module: nn.Module) -> None:
+    """Make calculated weights plain ones; torch's own way would change the class, which the original has too."""
+    values = {own: getattr(module, own).detach().clone() for own in module.parametrizations}  # pyright: ignore
+    del module._modules["parametrizations"]
+    module.__class__ = type(module).__bases__[0]
+    for own, value in values.items():
+        module.register_parameter(own, nn.Parameter(value))
 
 
 def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
