@@ -12,7 +12,8 @@ from torch import nn
 
 from scratchcard.networks.compact import compact
 from scratchcard.networks.cuts import shrink_spec
-from scratchcard.networks.gate import Cut, Gate, Originals
+from scratchcard.networks.gate import Cut, Gate
+from scratchcard.networks.originals import Originals
 from scratchcard.networks.redrawn import redraw
 from scratchcard.networks.sites import read_sites
 
@@ -257,6 +258,30 @@ def test_a_very_large_network_is_compared_in_its_own_type(monkeypatch):
     compact(model, mask, x)
     assert torch.float64 in types
     types.clear()
-    monkeypatch.setattr("scratchcard.networks.gate.LARGEST_DOUBLE", 50)
+    monkeypatch.setattr("scratchcard.networks.originals.LARGEST_DOUBLE", 50)
     assert compact(model, mask, x).error <= 1e-5
     assert types == {torch.float32}
+
+
+def test_constants_show_nothing_so_weights_are_drawn_until_the_outputs_depend_on_the_input():
+    """Units that are all switched off give the same whatever is wrong with them: with some seeds one unit is."""
+    from scratchcard.networks.operators import RULES
+
+    class Compared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.out = nn.Linear(5, 8), nn.Linear(8, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.out(self.b(self.a(x).log_softmax(1)).relu())
+
+    x, refused = drawn(4, 5).float(), 0
+    masks = {"a": torch.arange(8) % 7 > 1, "b": torch.arange(6) == 2}
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
+        patch.setitem(RULES, "log_softmax", lambda walk, node, x, *rest, **named: x)
+        for seed in range(12):
+            torch.manual_seed(seed)
+            with pytest.raises(ValueError, match="computes something else|nothing is shown"):
+                compact(Compared(), masks, x)
+            refused += 1
+    assert refused == 12

@@ -18,8 +18,9 @@ from scratchcard.networks.copies import copied
 from scratchcard.networks.cuts import shrink_spec
 from scratchcard.networks.dead import dead_units
 from scratchcard.networks.forward import read_state, with_state
-from scratchcard.networks.gate import Cut, Gate, Originals
+from scratchcard.networks.gate import Cut, Gate
 from scratchcard.networks.lengths import find_lengths
+from scratchcard.networks.originals import Originals
 from scratchcard.networks.scratch import Layer, rescaled
 from scratchcard.networks.silenced import ByWeights
 from scratchcard.networks.units import SmallUnits, unit_magnitudes
