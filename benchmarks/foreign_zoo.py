@@ -216,11 +216,14 @@ def page(records: list[Row]) -> str:
 Written by `python benchmarks/foreign_zoo.py` from docs/results/rows; torch {head["torch"]}, transformers
 {head["transformers"]}, Torch-Pruning 1.6.1, one thread of a CPU. The networks are every model type of transformers that
 builds from a small configuration (hidden 32, 2 layers, 4 heads) in 10 s without a download, but for those below, and
-hand-made kinds as strangers write them (tests/networks/foreign); their weights are drawn so that nothing is 0 or 1 by accident.
+hand-made kinds as strangers write them (tests/networks/foreign); their weights are drawn so that
+nothing is 0 or 1 by accident.
 
 {_lacking(head)}
 From each network half of every ordinary site goes, another time half of all units with heads and choices, another time
-some whole branches. **Exact**: the small network gives what the large one does whose own weights that read the cut units are 0 and
+some whole branches.
+
+**Exact**: the small network gives what the large one does whose own weights that read the cut units are 0 and
 whose weights that make them are drawn anew, twice, on another number of examples than the sites were found with where
 the network takes one. **Refused**: the gate did not hand it out. A network has the worst outcome of its masks.
 Torch-Pruning cuts half of every group by magnitude; it is told which layers make outputs and nothing of heads.
