@@ -275,13 +275,11 @@ def test_constants_show_nothing_so_weights_are_drawn_until_the_outputs_depend_on
         def forward(self, x):
             return self.out(self.b(self.a(x).log_softmax(1)).relu())
 
-    x, refused = drawn(4, 5).float(), 0
+    x = drawn(4, 5).float()
     masks = {"a": torch.arange(8) % 7 > 1, "b": torch.arange(6) == 2}
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
         patch.setitem(RULES, "log_softmax", lambda walk, node, x, *rest, **named: x)
         for seed in range(12):
             torch.manual_seed(seed)
-            with pytest.raises(ValueError, match="computes something else|nothing is shown"):
+            with pytest.raises(ValueError, match=r"computes something else|nothing is shown"):
                 compact(Compared(), masks, x)
-            refused += 1
-    assert refused == 12

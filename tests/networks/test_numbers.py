@@ -251,7 +251,7 @@ def test_experts_and_state_spaces_lose_their_inner_units(kind, told, sites):
         torch.manual_seed(0)
         model = transformers.AutoModel.from_config(config).eval()
         words = {"input_ids": torch.randint(3, 32, (2, 8))}
-        found = find_sites(model, words)
+        found = read_sites(model, words)
         assert set(found.ordinary) == sites
         mask = {name: torch.arange(len(found[name])) % 2 == 0 for name in sites}
         assert compact(model, mask, words, found).error < 1e-6
