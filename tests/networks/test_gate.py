@@ -281,5 +281,5 @@ def test_constants_show_nothing_so_weights_are_drawn_until_the_outputs_depend_on
         patch.setitem(RULES, "log_softmax", lambda walk, node, x, *rest, **named: x)
         for seed in range(12):
             torch.manual_seed(seed)
-            with pytest.raises(ValueError, match=r"computes something else|nothing is shown"):
+            with pytest.raises(ValueError, match="computes something else"):
                 compact(Compared(), masks, x)

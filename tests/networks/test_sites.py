@@ -10,6 +10,7 @@ import torch
 from shrinkable import CATALOGUE, Net, made
 from torch import nn
 
+from scratchcard.networks.proved import find_sites
 from scratchcard.networks.sites import read_sites
 
 NAMES = [name for name in CATALOGUE if not name.startswith("HF")]
@@ -138,7 +139,7 @@ KEPT_FORMS = {
     "one half only": (lambda x: x[:, :3], 3, "position"),
     "chosen": (lambda x: x[:, [0, 2, 1]], 3, "position"),
     "averaged": (lambda x: x.mean(1, keepdim=True).expand(-1, 6) * 2, 6, "neighbours"),
-    "added up to a written size": (lambda x: x.sum(1, keepdim=True).expand(-1, 6) + x, 6, "kept"),
+    "added up to a written size": (lambda x: x.sum(1, keepdim=True).expand(-1, 6) + x, 6, "cutting it was tried"),
     "added up in order": (lambda x: x.cumsum(1), 6, "before it"),
     "largest": (lambda x: x.max(1, keepdim=True)[0] * x, 6, "neighbours"),
     "slid over": (lambda x: nn.functional.max_pool1d(x[:, None], 2)[:, 0], 3, "slides"),
@@ -152,7 +153,7 @@ def test_what_is_mixed_or_taken_by_position_is_kept(form):
     how, width, reason = KEPT_FORMS[form]
     with torch.random.fork_rng(devices=[]):
         model = Net(lambda m, x: m.out(how(torch.tanh(m.a(x)))), a=nn.Linear(4, 6), out=nn.Linear(width, 2))
-        sites = read_sites(model, torch.zeros(3, 4))
+        sites = find_sites(model, torch.zeros(3, 4))
     assert "a" not in sites.sites
     assert reason in sites.kept["a"]
 

@@ -16,30 +16,37 @@ def store(tmp_path):
     return Store(tmp_path / "store").folder
 
 
+def running(folder):
+    proofs = KeptProofs(folder)
+    proofs.write()
+    return proofs
+
+
 def test_a_proof_is_read_as_it_was_written(store):
-    KeptProofs(store).keep("ab", {"conv": "why not"})
-    KeptProofs(store).keep("cd", {})
+    running(store).keep("ab", {"conv": "why not"})
+    running(store).keep("cd", {})
     assert KeptProofs(store).refused("ab") == {"conv": "why not"}
     assert KeptProofs(store).refused("cd") == {}
     assert KeptProofs(store).refused("ef") is None
 
 
-def test_nothing_is_written_before_there_is_a_store(tmp_path):
+def test_nothing_is_written_before_a_study_runs(tmp_path):
     folder = tmp_path / "store"
     proofs = KeptProofs(folder)
     proofs.keep("ab", {})
     assert proofs.refused("ab") == {}
     assert not folder.exists()
     Store(folder)
+    assert KeptProofs(folder).refused("ab") is None
     proofs.write()
     assert KeptProofs(folder).refused("ab") == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"refused": {}}', b'{"digest": "0", "refused": {}}'])
 def test_a_damaged_proof_is_none_and_is_written_anew(store, content):
-    KeptProofs(store).keep("ab", {})
+    running(store).keep("ab", {})
     (store / "proofs" / "ab.json").write_bytes(content)
-    proofs = KeptProofs(store)
+    proofs = running(store)
     assert proofs.refused("ab") is None
     proofs.keep("ab", {"conv": "why not"})
     assert KeptProofs(store).refused("ab") == {"conv": "why not"}

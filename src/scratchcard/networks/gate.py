@@ -33,8 +33,6 @@ TOLERANCE_SINGLE = 1e-5
 IN_TRAINING = 1e6
 """So many times that is allowed in training mode, where statistics of a small batch, perhaps of two numbers that are
 nearly the same, stand under a root in every layer."""
-REDRAWS = 4
-"""So often weights are drawn anew, as long as the network gives the same for any input with those drawn before."""
 ROUNDINGS = 8
 """An output this many roundings of 1 away is equal, however small its numbers: what cancels leaves noise."""
 
@@ -227,18 +225,13 @@ class Gate:
         if not self._full:
             yield self._sight(ground, _DRAWN, ground.large, drawn_batch(given))
         told: list[bool] = []
-        for seed in range(REDRAWS) if self._redrawn else ():
+        for seed in range(self._originals.redraws) if self._redrawn else ():
             sight = self._redrawn_sight(ground, given, seed)
             yield sight
             now = varied(sight.wanted, ground.limit)
             told = [a or b for a, b in zip(told, now, strict=True)] if told else now
             if all(told) or (any(told) and seed) or not any(varied(leaves(sight.batch), 0.0)):
                 return
-        if self._full:
-            raise Wrong(
-                f"nothing is shown: of {REDRAWS} networks with redrawn weights none gives anything that depends on its "
-                "input while these units are silenced; keep more of them, or give examples that differ"
-            )
 
     def _redrawn_sight(self, ground: _Ground, given: Tensors, seed: int) -> Sight:
         """Of other weights, on another number of examples where the network takes it and all is to be shown."""

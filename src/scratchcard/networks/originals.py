@@ -12,6 +12,9 @@ from scratchcard.types import Tensors
 
 LARGEST_DOUBLE = 500_000_000
 """Networks of more parameters are compared in their own types: several copies in float64 would fill the memory."""
+REDRAWS = 8
+"""So often weights are drawn anew, as long as the silenced network gives the same for any input with those drawn before:
+by chance it does so with all of them once in many thousand times, and always where all that depends on it is cut."""
 
 
 class Originals:
@@ -24,8 +27,16 @@ class Originals:
     @property
     def digits(self) -> tuple[bool, ...]:
         """Whether to compare in float64, or in the types that the network has: what to try, in order."""
-        numbers = sum(parameter.numel() for parameter in self._model.parameters())
-        return (True, False) if numbers <= LARGEST_DOUBLE else (False,)
+        return (True, False) if self._numbers <= LARGEST_DOUBLE else (False,)
+
+    @property
+    def redraws(self) -> int:
+        """How often other weights may be drawn: each time is a copy more."""
+        return REDRAWS if self._numbers <= LARGEST_DOUBLE // 20 else 2
+
+    @property
+    def _numbers(self) -> int:
+        return sum(parameter.numel() for parameter in self._model.parameters())
 
     def copy(self, precise: bool, seed: int | None = None) -> nn.Module:
         """One in float64 or in its own types, with its own weights or with those that a seed draws."""

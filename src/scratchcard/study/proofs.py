@@ -19,13 +19,14 @@ class Proof(Frozen):
 
 
 class KeptProofs:
-    """The proofs in a store's folder; while there is no store yet, those found stay with whoever found them."""
+    """The proofs in a store's folder; before a study runs nothing is written, and those found stay with who found them."""
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
         self._found: dict[str, dict[str, str]] = {}
         self._waiting: list[str] = []
-        """Digests of what is to be written when there is a store."""
+        """Digests of what is to be written when the study runs."""
+        self._runs = False
 
     def refused(self, digest: str) -> dict[str, str] | None:
         """The sites of a network that cannot be cut, and why; None where it has not been tried.
@@ -43,22 +44,23 @@ class KeptProofs:
             return None
 
     def keep(self, digest: str, refused: dict[str, str]) -> None:
-        """Keep what was found; written at once where there is a store.
+        """Keep what was found; written at once where the study runs.
 
         Raises:
             StoreError: it cannot be written.
         """
         self._found[digest] = refused
         self._waiting.append(digest)
-        if (self._folder / "store.json").exists():
+        if self._runs:
             self.write()
 
     def write(self) -> None:
-        """Write what was found before there was a store.
+        """The study runs: write what was found, and from now on what will be.
 
         Raises:
             StoreError: it cannot be written.
         """
+        self._runs = True
         with disk.writing(self._folder):
             while self._waiting:
                 proof = Proof(refused=self._found[self._waiting[-1]])
