@@ -16,7 +16,7 @@ VERBS = {
     "study": "Find smaller networks for a task, run the controls that say why they work, and give a verdict.",
     "report": "Judge a study again and write its report; needs no task code and trains nothing.",
     "inspect": "Show the weights of a task's network, which of them can be pruned, and what the network costs.",
-    "export": "Write a run's network: safetensors and JSON, .pt2, ONNX, a model card, and a load.py that needs torch alone.",
+    "export": "Write a run's network: safetensors, .pt2, ONNX, a model card, and a load.py that needs torch alone.",
     "lottery": "Compare tickets' original weights with fresh ones: single weights and filters, large and small rate.",
 }
 """What each file of this folder does, the first line of its function's own help."""

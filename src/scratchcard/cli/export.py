@@ -29,7 +29,7 @@ def export(
     data: DataOptions = None,
     listed: Annotated[bool, typer.Option("--list", help="Only list the runs that can be handed over.")] = False,
 ) -> None:
-    """Write a run's network: safetensors and JSON, .pt2, ONNX, a model card, and a load.py that needs torch alone.
+    """Write a run's network: safetensors, .pt2, ONNX, a model card, and a load.py that needs torch alone.
 
     A task file or module is code, and none is run because a store names it: give it with --task.
     """

@@ -19,7 +19,7 @@ class Proof(Frozen):
 
 
 class KeptProofs:
-    """The proofs in a store's folder; before a study runs nothing is written, and those found stay with who found them."""
+    """The proofs in a store's folder; before a study runs nothing is written."""
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
