@@ -14,7 +14,7 @@ LARGEST_DOUBLE = 500_000_000
 """Networks of more parameters are compared in their own types: several copies in float64 would fill the memory."""
 REDRAWS = 8
 """So often weights are drawn anew, as long as the silenced network gives the same for any input with those drawn
-before: by chance it does so with all of them once in many thousand times, and always where all that depends on it is cut."""
+before: by chance it does so once in many thousand times, and always where all that depends on the input is cut."""
 
 
 class Originals:
