@@ -187,12 +187,11 @@ class Gate:
             if some:  # nor do fewer digits
                 return
 
-    def _sight(
-        self, ground: _Ground, words: str, large: nn.Module, batch: Tensors, reference: Reference | None = None
-    ) -> Sight:
+    def _sight(self, ground: _Ground, words: str, large: nn.Module, batch: Tensors) -> Sight:
         """What the silenced network gives, which is calculated once."""
         if (words, id(large)) not in ground.sights:
-            wanted = ran(lambda: (reference or ground.reference).outputs(large, batch))
+            reference = ground.reference.of_length(large, batch) if words == _LONGER else ground.reference
+            wanted = ran(lambda: reference.outputs(large, batch))
             ground.sights[words, id(large)] = Sight(f"on {words}", large, batch, wanted)
         return ground.sights[words, id(large)]
 
@@ -237,9 +236,8 @@ class Gate:
         """Of other weights, on another number of examples where the network takes it and all is to be shown."""
         large = ground.originals.copy(ground.precise, seed)
         if self._full:
-            longer = drawn_batch(longer_batch(given))
             try:
-                return self._sight(ground, _LONGER, large, longer, ground.reference.of_length(large, longer))
+                return self._sight(ground, _LONGER, large, drawn_batch(longer_batch(given)))
             except Exception:  # a number of examples that is written into the network, or that means something else
                 pass
         return self._sight(ground, _REDRAWN, large, drawn_batch(given))
