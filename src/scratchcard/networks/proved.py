@@ -76,7 +76,6 @@ class _Trial:
         if not any(self._objection([*units, *half]) for half in halves or [[]]):
             return
         self._try(_kindred(units))
-        units = self._passed
         for half in halves:
             self._passed = []
             self._try([[name] for name in half])
