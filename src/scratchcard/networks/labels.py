@@ -62,19 +62,23 @@ class Unions:
             other: labels, [n].
             reason: why, should that keep them and nothing be known of why the other is kept.
         """
+        root, members = self._root, self._members  # a large network has hundreds of thousands of pairs
         for a, b in zip(one.tolist(), other.tolist(), strict=True):
-            x, y = self._root[a], self._root[b]
+            x, y = root[a], root[b]
             if x == y:
                 continue
-            if KEPT in (x, y):
+            if x == KEPT or y == KEPT:
                 known = self._reasons.get(a if x == KEPT else b, "")
                 self._keep(max(x, y), known or reason)
                 continue
-            into, gone = (x, y) if len(self._those_of(x)) >= len(self._those_of(y)) else (y, x)
-            for member in self._those_of(gone):
-                self._root[member] = into
-            self._members[into] = [*self._those_of(into), *self._those_of(gone)]
-            self._members.pop(gone, None)
+            ours, theirs = members.get(x) or [x], members.get(y) or [y]
+            if len(ours) < len(theirs):
+                x, y, ours, theirs = y, x, theirs, ours
+            for member in theirs:
+                root[member] = x
+            ours += theirs
+            members[x] = ours
+            members.pop(y, None)
 
     def unite_all(self, labels: Labels) -> None:
         """Make all of some labels one."""

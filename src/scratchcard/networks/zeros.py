@@ -74,6 +74,8 @@ def zeros_of_parts(
     Raises:
         ValueError: no zeros do this and nothing else.
     """
+    if not calculated:
+        return {}
     nodes, chance, more = {node.name: node for node in program.graph.nodes}, torch.Generator().manual_seed(0), Zeros()
     state = {  # drawn, since a part may be 0 for now
         name: torch.randn(own.shape, generator=chance, dtype=torch.float64) if own.is_floating_point() else own
