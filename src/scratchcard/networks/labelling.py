@@ -280,9 +280,10 @@ def places(walk: Labelling, names: dict[str, str]) -> dict[int, Places]:
             roots = walk.unions.roots(labels)
             order = np.argsort(roots, kind="stable")
             of_root, starts = np.unique(roots[order], return_index=True)
-            for root, indices in zip(of_root.tolist(), np.split(order, starts[1:]), strict=True):
+            indices, ends = order.tolist(), [*starts[1:].tolist(), len(order)]
+            for root, start, end in zip(of_root.tolist(), starts.tolist(), ends, strict=True):
                 if root != KEPT:
-                    found[root].setdefault(name, {})[dim] = indices.tolist()
+                    found[root].setdefault(name, {})[dim] = indices[start:end]
     return found
 
 
