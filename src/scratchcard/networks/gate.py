@@ -190,7 +190,9 @@ class Gate:
     def _sight(self, ground: _Ground, words: str, large: nn.Module, batch: Tensors) -> Sight:
         """What the silenced network gives, which is calculated once."""
         if (words, id(large)) not in ground.sights:
-            reference = ground.reference.of_length(large, batch) if words == _LONGER else ground.reference
+            reference = ground.reference
+            if words == _LONGER:  # a program is of one length, and making another takes longer than all else
+                reference = self._by_code(ground) or reference.of_length(large, batch)
             wanted = ran(lambda: reference.outputs(large, batch))
             ground.sights[words, id(large)] = Sight(f"on {words}", large, batch, wanted)
         return ground.sights[words, id(large)]
@@ -281,8 +283,11 @@ class Gate:
             return ""
         return ". It draws random numbers, perhaps one for each unit: then fewer units draw other ones, keep that part"
 
-    def _in_training(self, ground: _Ground) -> Reference | None:
-        """A way to silence the network in training mode; None where only a program can be silenced."""
+    def _by_code(self, ground: _Ground) -> Reference | None:
+        """A way to silence the network that any batch and any mode can have; None where only a program can be silenced.
+
+        Of whole branches it shows less than a program does: they are taken out in the same way as of the small network.
+        """
         if ground.reference.itself or not self._cut.gone:
             return ground.reference if ground.reference.itself else None
         try:
@@ -292,7 +297,7 @@ class Gate:
 
     def _training(self, ground: _Ground, little: nn.Module, redrawn: nn.Module, given: Tensors) -> None:
         """A step of training: it runs, and where no random numbers are drawn it gives what the silenced one gives."""
-        reference = self._in_training(ground)
+        reference = self._by_code(ground)
         own = copied if reference is None else reference.silenced
         large, little = without_chance(own(redrawn)), without_chance(copied(little))
         try:
