@@ -213,3 +213,16 @@ def test_groups_are_those_of_torch_pruning(name):
                     for dim, places in dims.items()
                 }
                 assert found == dict(expected)
+
+
+def test_a_parameter_of_no_entries_is_in_nobodys_way():
+    with torch.random.fork_rng(devices=[]):
+        model = Net(
+            lambda m, x: m.out(torch.cat([torch.tanh(m.a(x)), m.a.none.expand(len(x), 0)], 1)),
+            a=nn.Linear(4, 6),
+            out=nn.Linear(6, 2),
+        )
+        model.a.none = nn.Parameter(torch.zeros(1, 0))
+        sites = read_sites(model, torch.zeros(3, 4))
+    assert list(sites.sites) == ["a"]
+    assert len(sites["a"]) == 6

@@ -280,7 +280,7 @@ def places(walk: Labelling, names: dict[str, str]) -> dict[int, Places]:
             roots = walk.unions.roots(labels)
             order = np.argsort(roots, kind="stable")
             of_root, starts = np.unique(roots[order], return_index=True)
-            indices, ends = order.tolist(), [*starts[1:].tolist(), len(order)]
+            indices, ends = order.tolist(), [*starts.tolist(), len(order)][1:]  # of nothing there is no end
             for root, start, end in zip(of_root.tolist(), starts.tolist(), ends, strict=True):
                 if root != KEPT:
                     found[root].setdefault(name, {})[dim] = indices[start:end]
