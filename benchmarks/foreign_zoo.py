@@ -110,7 +110,7 @@ def _tried(name: str) -> Row:
     began = time.process_time()
     try:
         model = built(name)
-    except Exception as error:
+    except Exception as error:  # whatever a library's configuration raises: the reason why it is not in the list
         return {"why": f"its small configuration is refused: {_said(error)}"}
     if time.process_time() - began > 10:
         return {"why": "it does not build in 10 s"}
@@ -121,7 +121,7 @@ def _tried(name: str) -> Row:
     for kind, inputs in candidates(model, 2).items():
         try:
             given = outputs(model, inputs)
-        except Exception as error:
+        except Exception as error:  # whatever a library's network raises on inputs that are not for it
             told = told or _said(error)
             continue
         if given:

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from scratchcard.networks.operators import lets_through
 from scratchcard.networks.recurrent import RECURRENT
 from scratchcard.networks.sites import Sites
+from scratchcard.networks.spellings import spelled
 from scratchcard.types import State, Tensors
 
 
@@ -117,7 +118,7 @@ class Reading:
 
     @property
     def _name(self) -> str:
-        return operator_name(self.node)
+        return spelled(self.node.target)
 
     @property
     def _schema(self) -> list[str]:
@@ -196,7 +197,7 @@ class Run(Interpreter):
         hidden = any(source in self._hidden for source in sources)
         if not hidden and not any(_unknown(self.env[source]) for source in sources):
             return result
-        name, picked = operator_name(n), n.target is operator.getitem
+        name, picked = spelled(n.target), n.target is operator.getitem
         nothing = not picked and (hidden or not lets_through(n.target))
 
         def cover(leaf: Any) -> Any:
@@ -219,11 +220,6 @@ def along(tensor: Tensor, dim: int) -> Tensor:
 def floating(leaf: Any) -> bool:
     """Whether it is a tensor of floating-point numbers."""
     return isinstance(leaf, Tensor) and leaf.is_floating_point()
-
-
-def operator_name(node: Node) -> str:
-    """Of an ATen operator, without its namespace and overload."""
-    return str(node.target).removeprefix("aten.").partition(".")[0]
 
 
 def _unknown(value: Any) -> bool:

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.fx import Node
 from torch.utils._pytree import tree_map
 
-from scratchcard.networks.blind import Reading, Run, along, floating, operator_name
+from scratchcard.networks.blind import Reading, Run, along, floating
 from scratchcard.networks.calculated import effective
 from scratchcard.networks.copies import without_masks
+from scratchcard.networks.followed import operator
 from scratchcard.networks.forward import as_fits, read_state
 from scratchcard.networks.lengths import fitted
 from scratchcard.networks.sites import Sites
@@ -268,7 +269,7 @@ class _Constants:
         if reading.bias is not None and (name := self._own(node.args[reading.bias], reading)):
             return name, 1
         user = next(iter(node.users), None)
-        if user is not None and len(node.users) == 1 and operator_name(user) == "batch_norm" and not user.kwargs:
+        if user is not None and len(node.users) == 1 and operator(user) == "batch_norm" and not user.kwargs:
             x, _, _, mean, _, training = user.args[:6]
             if x is node and not training and (name := self._own(mean, reading)):
                 return name, -1
