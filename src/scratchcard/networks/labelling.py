@@ -146,11 +146,6 @@ class Labelling:
         else:
             self.counted.append(Count(path, attribute, number, labels, sure))
 
-    def has_number(self, node: Node, number: int) -> bool:
-        """Whether the module in whose code an operator runs has such a number among its attributes."""
-        module = self._runs_in(node)[1]
-        return module is not None and number in numbers_of(module).values()
-
     def _runs_in(self, node: Node) -> tuple[str, nn.Module | None]:
         """The innermost module in whose code an operator runs, and its path."""
         stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]

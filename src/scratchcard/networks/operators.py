@@ -14,7 +14,6 @@ import numpy as np
 from torch.fx import Node
 
 from scratchcard.networks.constants import CONSTANTS, EMPTY
-from scratchcard.networks.experts import EXPERTS
 from scratchcard.networks.labels import Dims
 from scratchcard.networks.movement import MOVEMENT
 from scratchcard.networks.pointwise import POINTWISE, POINTWISE_UNSEEN, entry_by_entry, is_pointwise
@@ -190,7 +189,6 @@ RULES: dict[str, Rule] = {
     **REDUCTIONS,
     **PRODUCTS,
     **RECURRENT,
-    **EXPERTS,
     **CONSTANTS,
     **REPARAMETRISED,
     **dict.fromkeys(_POOLS, _pooled),

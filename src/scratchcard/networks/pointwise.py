@@ -13,7 +13,7 @@ from torch.fx import Node
 
 from scratchcard.networks.labels import Dims
 from scratchcard.networks.spellings import core_name, spelled
-from scratchcard.networks.walk import Rule, Walk, free, together
+from scratchcard.networks.walk import Rule, Walk, together
 
 
 def entry_by_entry(walk: Walk, node: Node, *parts: Any, **named: Any) -> Dims:
@@ -24,17 +24,6 @@ def entry_by_entry(walk: Walk, node: Node, *parts: Any, **named: Any) -> Dims:
 def same(walk: Walk, node: Node, x: Dims, *_: Any, **__: Any) -> Dims:
     """Only the first tensor's entries come out, or only its size."""
     return x
-
-
-def made_anew(walk: Walk, node: Node, *_: Any, **__: Any) -> Dims:
-    """A constant tensor of a size that is written down: units of what it meets, if a number of its module says so."""
-    dims = []
-    for size in walk.shape(node):
-        told = size > 1 and walk.has_number(node, size)
-        dims.append(walk.unions.new(size) if told else free((size,))[0])
-        if told:
-            walk.counts(node, size, dims[-1])
-    return dims
 
 
 def _dropped(walk: Walk, node: Node, x: Dims, *_: Any, **__: Any) -> list[Dims]:
@@ -64,12 +53,10 @@ _UNSEEN = "bernoulli empty_like exponential fill log_normal normal rand_like ran
 POINTWISE: dict[str, Rule] = {
     **dict.fromkeys(_SAME.split(), same),
     **dict.fromkeys(_ENTRIES.split(), entry_by_entry),
-    **dict.fromkeys(("zeros", "ones", "full"), made_anew),
 }
 """Operator -> rule; what these give is no number where what they are given is none."""
 POINTWISE_UNSEEN: dict[str, Rule] = {
     **dict.fromkeys(_UNSEEN.split(), same),
-    **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty", "empty"), made_anew),
     "native_dropout": _dropped,
 }
 """Operator -> rule; these may give numbers for what is none, or others each time."""

@@ -46,10 +46,6 @@ class Walk(Protocol):
         """Whether a node's first two arguments are a direction and a length, so that both can be cut; it is noted."""
         ...
 
-    def has_number(self, node: Node, number: int) -> bool:
-        """Whether the module in whose code an operator runs has such a number among its attributes."""
-        ...
-
     def shape(self, node: Node) -> tuple[int, ...]:
         """The shape of what a node gives, of the first where it gives several."""
         ...
