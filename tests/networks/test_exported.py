@@ -524,3 +524,18 @@ def test_a_users_own_warnings_and_random_numbers_are_left_alone(way, tmp_path):
     state = torch.get_rng_state()
     export(model, drawn(2, 3), tmp_path / file)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_recurrent_network_is_exported_without_a_word(tmp_path):
+    class Tagger(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.LSTM(3, 5, batch_first=True), nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0].mean(1))
+
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        export_program(Tagger(), torch.randn(3, 4, 3), tmp_path / "tagger.pt2")
+    assert not [str(one.message) for one in said]

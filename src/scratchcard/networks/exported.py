@@ -44,6 +44,7 @@ LARGEST = 2_000_000_000
 _NOISE = (
     (FutureWarning, r"`isinstance\(treespec, LeafSpec\)` is deprecated"),  # torch's own use, when it copies a program
     (UserWarning, r"# The axis name: \w+ will not be used"),  # one name for the batch of several inputs is meant
+    (UserWarning, r"The tensor attributes? self\..*_flat_weights"),  # recurrent layers hold their weights in a list too
     (UserWarning, r"# ONNX model has different number of inputs than"),  # where None was given; names alone suffer
 )
 """Warnings about what torch's exporters do among themselves."""
