@@ -5,7 +5,7 @@ Each dimension carries the set of what it was at the start.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -39,20 +39,36 @@ def map_axis(node: Node, first: int, wanted: list[int], weights: Collection[Node
     Returns:
         A position in `wanted`; None where no layer follows, or it reads none of them.
     """
-    waiting, seen = [(node, marked(node, first, wanted))], set[Node]()
+
+    def told(user: Node, source: Node, axes: Marks) -> frozenset[int] | None:
+        at = _channels(user, source, weights)
+        return None if at is None else axes[at]
+
+    return max(first_told(node, marked(node, first, wanted), told), default=None)
+
+
+def first_told(node: Node, start: Marks, told: Callable[[Node, Node, Marks], frozenset[int] | None]) -> frozenset[int]:
+    """The marks that the next operator which can say so has on a dimension of its own; empty where none can.
+
+    Args:
+        node: where to begin.
+        start: what its dimensions are marked with.
+        told: of a user, what it uses, and the marks on that: the marks in question; None to go on behind it.
+    """
+    waiting, seen = [(node, start)], set[Node]()
     while waiting:
         source, axes = waiting.pop(0)
         if source in seen:
             continue
         seen.add(source)
         for user in source.users:
-            at = _channels(user, source, weights)
-            if at is not None:
-                return max(axes[at]) if axes[at] else None
-            after = followed(user, source, axes)
+            found = told(user, source, axes)
+            if found:
+                return found
+            after = followed(user, source, axes) if found is None else None
             if after is not None and any(after):
                 waiting.append((user, after))
-    return None
+    return frozenset()
 
 
 def marked(node: Node, first: int, wanted: list[int]) -> Marks:

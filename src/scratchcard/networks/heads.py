@@ -18,7 +18,7 @@ from torch.fx import Node
 from torch.utils._pytree import tree_leaves
 
 from scratchcard.networks.einsum import einsum_letters
-from scratchcard.networks.followed import Marks, followed, marked, operator
+from scratchcard.networks.followed import Marks, first_told, marked, operator
 from scratchcard.networks.labels import KEPT, Labels, Unions
 from scratchcard.networks.sizes import shape_of
 from scratchcard.networks.spellings import core_name
@@ -61,23 +61,12 @@ def feeds_attention(node: Node, rank: int, dim: int, weights: Collection[Node] =
 
 def _repeated_over(node: Node, start: Marks, weights: Collection[Node]) -> frozenset[int]:
     """What a node's dimensions are marked with, of the marks on the one that the next attention is repeated over."""
-    waiting, seen = [(node, start)], set[Node]()
-    while waiting:
-        source, axes = waiting.pop(0)
-        if source in seen:
-            continue
-        seen.add(source)
-        for user in source.users:
-            repeats = attention_over(user, weights).get(source)
-            if repeats is not None:
-                found = frozenset[int]().union(*(axes[at] for at in repeats))
-                if found:
-                    return found
-                continue
-            after = followed(user, source, axes)
-            if after is not None and any(after):
-                waiting.append((user, after))
-    return frozenset()
+
+    def told(user: Node, source: Node, axes: Marks) -> frozenset[int] | None:
+        repeats = attention_over(user, weights).get(source)
+        return None if repeats is None else frozenset[int]().union(*(axes[at] for at in repeats))
+
+    return first_told(node, start, told)
 
 
 def attention_over(node: Node, weights: Collection[Node] = ()) -> dict[Node, list[int]]:
