@@ -169,7 +169,7 @@ class Gate:
             for make in self._cut.references(large, batch):
                 try:
                     ground = _Ground(self._originals, make(), precise)
-                    if not ground.reference.itself:
+                    if ground.reference.code is None:
                         own = ran(lambda: leaves(call(large, batch))) if own is None else own  # noqa: B023
                         same = ran(lambda: ground.reference.outputs(large, batch, silent=False))  # noqa: B023
                         gap = difference(own, same, ground.noise)
@@ -182,7 +182,7 @@ class Gate:
                     continue
                 some = True
                 yield ground
-                if not ground.reference.itself:  # another program shows nothing more
+                if ground.reference.code is None:  # another program shows nothing more
                     return
             if some:  # nor do fewer digits
                 return
@@ -283,13 +283,13 @@ class Gate:
             return ""
         return ". It draws random numbers, perhaps one for each unit: then fewer units draw other ones, keep that part"
 
-    def _by_code(self, ground: _Ground) -> Reference | None:
+    def _by_code(self, ground: _Ground) -> ByWeights | None:
         """A way to silence the network that any batch and any mode can have; None where only a program can be silenced.
 
         Of whole branches it shows less than a program does: they are taken out in the same way as of the small network.
         """
-        if ground.reference.itself or not self._cut.gone:
-            return ground.reference if ground.reference.itself else None
+        if not self._cut.gone:
+            return ground.reference.code
         try:
             return self._cut.by_weights()
         except ValueError:

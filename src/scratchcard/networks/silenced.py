@@ -36,11 +36,10 @@ class Reference(Protocol):
 
     narrow: bool
     """Whether it calculated in fewer digits than its weights have: a type is written into the network."""
-    itself: bool
-    """Whether it runs the model's own code, so that there is no doubt what it gives while nothing is silenced."""
 
-    def silenced(self, model: nn.Module) -> nn.Module:
-        """A copy of the model whose cut units nobody reads, where it is one that runs the model's own code."""
+    @property
+    def code(self) -> ByWeights | None:
+        """Itself where it runs the model's own code, so that there is no doubt what it gives with nothing silenced."""
         ...
 
     def of_length(self, model: nn.Module, inputs: Tensors) -> Reference:
@@ -59,7 +58,7 @@ class Reference(Protocol):
 class Graph:
     """As the program that the sites were read from, or another one with nodes of the same names."""
 
-    itself = False
+    code = None
 
     def __init__(self, sites: Sites, unit_mask: UnitMask, program: ExportedProgram | None = None) -> None:
         self._sites, self._mask, self._program = sites, unit_mask, program
@@ -81,10 +80,6 @@ class Graph:
                 raise ValueError(f"the program of this network is another one now: {name} is not where it was")
         return cls(sites, unit_mask, program)
 
-    def silenced(self, model: nn.Module) -> nn.Module:
-        """There is no such module: it is the program that is silenced."""
-        raise AssertionError("a program that is silenced is no module")
-
     def of_length(self, model: nn.Module, inputs: Tensors) -> Graph:
         """The network exported anew: numbers of examples are written into a program."""
         return self.again(model, self._sites, self._mask, inputs)
@@ -99,8 +94,6 @@ class Graph:
 
 class ByWeights:
     """As the model's own code, the weights that read a cut unit 0: in any mode, for any batch."""
-
-    itself = True
 
     def __init__(self, sites: Sites, unit_mask: UnitMask, spec: ShrinkSpec, gone: Mapping[str, Gone]) -> None:
         """Make it ready.
@@ -136,6 +129,11 @@ class ByWeights:
         self._zero |= zeros_of_parts(sites.program, calculated, sites.lengths, spec, self._zero)
         self._lengths, self._gone = sites.lengths, gone
         self.narrow = self._types_known = False
+
+    @property
+    def code(self) -> ByWeights:
+        """Itself."""
+        return self
 
     def of_length(self, model: nn.Module, inputs: Tensors) -> ByWeights:
         """Itself: the model's code takes what it takes."""
